@@ -1,0 +1,173 @@
+package protocols
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"sync"
+	"time"
+)
+
+// Call is one unit of work that a client asks for: an HTTP request, a gRPC
+// call, or a WebSocket handshake together with the session behind it. Its
+// fields are read-only for handlers.
+type Call struct {
+	Protocol Protocol
+	Method   string // the HTTP method: POST for gRPC, GET for a WebSocket
+	Host     string // the authority the client asked for
+	Path     string // without the query; "/pkg.Service/Method" for gRPC
+	Version  string // "HTTP/1.1" or "HTTP/2.0"
+	Conn     *Conn  // the connection it came on; never nil
+	Started  time.Time
+
+	id          ID
+	traceparent string
+
+	mu       sync.Mutex // guards the fields below
+	done     []func(Result)
+	finished bool
+	detached bool
+}
+
+// Result is how a call ended.
+type Result struct {
+	// Status is the HTTP status, the gRPC status code, or the WebSocket close
+	// code (RFC 6455 section 7.4), as the call's protocol has it.
+	Status int
+	// Sent counts the bytes of the answer's body; -1 where nobody counted.
+	Sent int64
+	// Err is why a call ended early: a panic, a lost connection. Nil if it ended well.
+	Err error
+}
+
+// ID names a call: 128 bits, unique without coordination.
+type ID [16]byte
+
+// NewID builds an ID of a random prefix and a counter.
+func NewID(prefix, seq uint64) (id ID) {
+	binary.BigEndian.PutUint64(id[:8], prefix)
+	binary.BigEndian.PutUint64(id[8:], seq)
+	return id
+}
+
+// String gives 32 hexadecimal digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// RequestID names this call in logs and to the handlers of all protocols.
+func (c *Call) RequestID() string { return c.id.String() }
+
+// TraceID is the trace this call belongs to: the one of a valid W3C
+// traceparent header (Trace Context level 1, section 3.2), or else the
+// RequestID, so that a call always has one.
+func (c *Call) TraceID() string {
+	if id, ok := traceID(c.traceparent); ok {
+		return id
+	}
+	return c.RequestID()
+}
+
+// traceID takes the trace id out of a traceparent header:
+// version "-" 32 hex "-" 16 hex "-" 2 hex, in lower case and not all zero.
+func traceID(h string) (string, bool) {
+	if len(h) < 55 || h[2] != '-' || h[35] != '-' || h[52] != '-' || h[:2] == "ff" {
+		return "", false
+	}
+	if h[:2] == "00" && len(h) != 55 || len(h) > 55 && h[55] != '-' {
+		return "", false
+	}
+	if !lowerHex(h[:2]) || !lowerHex(h[3:35]) || !lowerHex(h[36:52]) || !lowerHex(h[53:55]) ||
+		allZero(h[3:35]) || allZero(h[36:52]) {
+		return "", false
+	}
+	return h[3:35], true
+}
+
+func lowerHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func allZero(s string) bool {
+	for i := range len(s) {
+		if s[i] != '0' {
+			return false
+		}
+	}
+	return true
+}
+
+// Begin attaches a new call to ctx and returns both. The protocol package that
+// accepts a call does this once, fills in the exported fields before anybody
+// else sees the call, and ends it with [Call.Finish]. traceparent is the
+// client's header of that name, valid or not.
+func Begin(ctx context.Context, id ID, traceparent string) (context.Context, *Call) {
+	c := &callContext{Context: ctx}
+	c.call.id, c.call.traceparent = id, traceparent
+	return c, &c.call
+}
+
+// OnDone registers f to run when the call has ended, the last registered
+// first. If it has ended already, f runs at once with a zero Result.
+func (c *Call) OnDone(f func(Result)) {
+	c.mu.Lock()
+	if !c.finished {
+		c.done = append(c.done, f)
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	f(Result{})
+}
+
+// Detach says that the call outlives its HTTP handler, as a WebSocket session
+// does. Whoever detaches a call must Finish it.
+func (c *Call) Detach() {
+	c.mu.Lock()
+	c.detached = true
+	c.mu.Unlock()
+}
+
+// Detached reports whether Detach was called.
+func (c *Call) Detached() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.detached
+}
+
+// Finish ends the call and runs what OnDone registered. Only the first Finish
+// counts.
+func (c *Call) Finish(res Result) {
+	c.mu.Lock()
+	done := c.done
+	c.done, c.finished = nil, true
+	c.mu.Unlock()
+	for i := len(done) - 1; i >= 0; i-- {
+		done[i](res)
+	}
+}
+
+type callKey struct{}
+
+// callContext is the call and its context in one allocation: every request
+// pays for it.
+type callContext struct {
+	context.Context
+	call Call
+}
+
+func (c *callContext) Value(key any) any {
+	if key == (callKey{}) {
+		return &c.call
+	}
+	return c.Context.Value(key)
+}
+
+// CallFrom returns the call that ctx belongs to, or nil outside of one.
+func CallFrom(ctx context.Context) *Call {
+	c, _ := ctx.Value(callKey{}).(*Call)
+	return c
+}
