@@ -1,0 +1,11 @@
+//go:build !linux
+
+package mux
+
+import (
+	"errors"
+	"syscall"
+	"time"
+)
+
+func limitUnacked(syscall.Conn, time.Duration) error { return errors.ErrUnsupported }
