@@ -1,0 +1,170 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oneport-edge/oneport/protocols"
+)
+
+// serve is the entry of every HTTP/1 request, and of every HTTP/2 request that
+// net/http serves.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	conn := protocols.ConnFrom(r.Context())
+	if conn == nil { // a listener that did not come through protocols/mux
+		conn = &protocols.Conn{TLS: r.TLS}
+	}
+	if r.TLS == nil {
+		r.TLS = conn.TLS // net/http leaves it nil for ":scheme: http" over TLS (golang/go#81384)
+	}
+
+	ctx, call := protocols.Begin(r.Context(), protocols.NewID(s.prefix, s.seq.Add(1)), r.Header.Get("Traceparent"))
+	call.Protocol = protocolOf(r)
+	call.Method, call.Host, call.Path, call.Version = r.Method, r.Host, r.URL.Path, r.Proto
+	call.Conn, call.Started = conn, time.Now()
+	if s.opts.Access != nil {
+		call.OnDone(func(res protocols.Result) { s.access(ctx, call, res) })
+	}
+
+	rw := &response{ResponseWriter: w}
+	if s.draining.Load() && r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	defer s.finish(call, rw)
+	if status, why := s.vet(r, conn); status != 0 {
+		http.Error(rw, why, status)
+		return
+	}
+	r = r.WithContext(ctx)
+	if r.ContentLength != 0 && call.Protocol == protocols.HTTP {
+		r.Body = &idleBody{ReadCloser: r.Body, rc: http.NewResponseController(w), idle: s.opts.BodyIdle}
+	}
+	s.opts.Handler.ServeHTTP(rw, r)
+}
+
+// finish ends a call whose handler has returned or panicked. It is deferred.
+func (s *Server) finish(call *protocols.Call, rw *response) {
+	res := protocols.Result{Sent: rw.sent}
+	p := recover()
+	abort := false
+	if p != nil {
+		abort = !rw.refuse(http.StatusInternalServerError)
+		res.Err = fmt.Errorf("panic: %v", p)
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			abort, res.Err = true, err // asked for: no stack
+		} else {
+			s.log.Error("handler panicked", "request", call.RequestID(), "conn", call.Conn.ID,
+				"path", call.Path, "panic", p, "stack", string(debug.Stack()))
+		}
+	}
+	if !call.Detached() {
+		res.Status = rw.result(call.Protocol)
+		call.Finish(res)
+	}
+	if abort {
+		// The answer has begun: only a broken connection, or stream, tells
+		// the client that it is not whole.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// protocolOf tells what a request speaks.
+func protocolOf(r *http.Request) protocols.Protocol {
+	switch {
+	case r.ProtoMajor == 2 && protocols.IsGRPC(r.Method, r.Header.Get("Content-Type")):
+		return protocols.GRPC
+	case r.ProtoMajor == 1 && r.Header["Upgrade"] != nil && IsUpgrade(r):
+		return protocols.WebSocket
+	}
+	return protocols.HTTP
+}
+
+// IsUpgrade reports whether r asks to become a WebSocket (RFC 6455, 4.2.1).
+func IsUpgrade(r *http.Request) bool {
+	return hasToken(r.Header["Connection"], "upgrade") && hasToken(r.Header["Upgrade"], "websocket")
+}
+
+// hasToken reports whether a comma-separated list contains token, in any case.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for item := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.Trim(item, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// vet looks at a request's head. It returns a status and a text for one that
+// is refused, and removes what a stranger must not say.
+func (s *Server) vet(r *http.Request, conn *protocols.Conn) (int, string) {
+	trusted := false
+	if len(s.opts.TrustedProxies) > 0 {
+		trusted = contains(s.opts.TrustedProxies, conn.Remote.Addr())
+	}
+	fields := 0
+	for name, values := range r.Header {
+		fields += len(values)
+		if forwarding(name) {
+			if !trusted {
+				delete(r.Header, name)
+			}
+		} else if strings.IndexByte(name, '_') >= 0 && forwarding(http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))) {
+			return http.StatusBadRequest, "header " + strconv.Quote(name) + " reads like a forwarding header and is refused"
+		}
+	}
+	if fields > s.opts.HeaderFields {
+		return http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("more than %d header fields", s.opts.HeaderFields)
+	}
+	if strings.IndexByte(r.URL.Path, 0) >= 0 {
+		return http.StatusBadRequest, "NUL in the path"
+	}
+	return 0, ""
+}
+
+// forwarding reports whether a canonical header name tells where a request
+// came from, which handlers believe.
+func forwarding(name string) bool {
+	switch {
+	case len(name) == 0:
+		return false
+	case name[0] == 'X':
+		return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip"
+	}
+	return name == "Forwarded"
+}
+
+func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// access writes a call's line. The query is left out: tokens travel in it.
+func (s *Server) access(ctx context.Context, call *protocols.Call, res protocols.Result) {
+	attrs := []slog.Attr{
+		slog.String("protocol", call.Protocol.String()),
+		slog.String("method", call.Method),
+		slog.String("host", call.Host),
+		slog.String("path", call.Path),
+		slog.String("version", call.Version),
+		slog.Int("status", res.Status),
+		slog.Int64("sent", res.Sent),
+		slog.Duration("took", time.Since(call.Started)),
+		slog.String("remote", call.Conn.Remote.String()),
+		slog.String("conn", call.Conn.ID),
+		slog.String("request", call.RequestID()),
+	}
+	if res.Err != nil {
+		attrs = append(attrs, slog.String("err", res.Err.Error()))
+	}
+	s.opts.Access.LogAttrs(ctx, slog.LevelInfo, "call", attrs...)
+}

@@ -1,0 +1,166 @@
+package rest
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/oneport-edge/oneport/protocols"
+)
+
+// response is a ResponseWriter that remembers whether and how the answer
+// began. It passes on everything that Gin, grpc-go and gorilla ask a
+// ResponseWriter for.
+type response struct {
+	http.ResponseWriter
+	status   int   // 0 until the final header is written
+	sent     int64 // bytes of body
+	hijacked bool
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) begin() {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	w.begin()
+	n, err := w.ResponseWriter.Write(p)
+	w.sent += int64(n)
+	return n, err
+}
+
+func (w *response) WriteString(s string) (int, error) {
+	w.begin()
+	n, err := io.WriteString(w.ResponseWriter, s)
+	w.sent += int64(n)
+	return n, err
+}
+
+// ReadFrom keeps sendfile on plaintext connections.
+func (w *response) ReadFrom(r io.Reader) (int64, error) {
+	w.begin()
+	n, err := io.Copy(w.ResponseWriter, r)
+	w.sent += n
+	return n, err
+}
+
+func (w *response) Flush() {
+	w.begin()
+	if f, ok := w.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
+func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	h, ok := w.ResponseWriter.(http.Hijacker)
+	if !ok {
+		return nil, nil, http.ErrNotSupported
+	}
+	c, brw, err := h.Hijack()
+	if err == nil {
+		w.hijacked = true
+		if w.status == 0 {
+			w.status = http.StatusSwitchingProtocols
+		}
+	}
+	return c, brw, err
+}
+
+func (w *response) Push(target string, opts *http.PushOptions) error {
+	if p, ok := w.ResponseWriter.(http.Pusher); ok {
+		return p.Push(target, opts)
+	}
+	return http.ErrNotSupported
+}
+
+// CloseNotify is there for Gin, which asserts it in Context.Stream.
+func (w *response) CloseNotify() <-chan bool {
+	if cn, ok := w.ResponseWriter.(http.CloseNotifier); ok { //nolint:staticcheck // deprecated, and Gin needs it
+		return cn.CloseNotify()
+	}
+	return nil
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// refuse answers with an error if the answer has not begun, and reports
+// whether it had not.
+func (w *response) refuse(status int) bool {
+	if w.status != 0 || w.hijacked {
+		return false
+	}
+	h := w.Header()
+	closing := h.Get("Connection")
+	clear(h) // what the handler meant to say belongs to another answer
+	if closing != "" {
+		h.Set("Connection", closing)
+	}
+	http.Error(w, http.StatusText(status), status)
+	return true
+}
+
+// result is the status to report: for gRPC the one in the trailers, which
+// grpc-go leaves in the header map.
+func (w *response) result(p protocols.Protocol) int {
+	if p == protocols.GRPC {
+		if code, err := strconv.Atoi(w.Header().Get("Grpc-Status")); err == nil {
+			return code
+		}
+	}
+	if w.status == 0 {
+		return http.StatusOK // net/http sends it when a handler wrote nothing
+	}
+	return w.status
+}
+
+// idleBody bounds how long a request's body may stand still. The deadline is
+// renewed when a good part of it has passed, not on each read: on HTTP/2
+// setting it costs a message to another goroutine.
+type idleBody struct {
+	io.ReadCloser
+	rc   *http.ResponseController
+	idle time.Duration
+	set  time.Time // when the deadline was set last
+	off  bool
+}
+
+func (b *idleBody) Read(p []byte) (int, error) {
+	if now := time.Now(); !b.off && now.Sub(b.set) > b.idle/8 {
+		b.set = now
+		if err := b.rc.SetReadDeadline(now.Add(b.idle)); errors.Is(err, http.ErrNotSupported) {
+			b.off = true
+		}
+	}
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.lift()
+	}
+	return n, err
+}
+
+// Close also lifts the deadline: net/http reads on what the handler left.
+func (b *idleBody) Close() error {
+	b.lift()
+	return b.ReadCloser.Close()
+}
+
+func (b *idleBody) lift() {
+	if !b.off && !b.set.IsZero() {
+		_ = b.rc.SetReadDeadline(time.Time{}) // the connection is gone then
+	}
+	b.off = true
+}
