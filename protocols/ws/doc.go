@@ -1,0 +1,34 @@
+// Package ws serves WebSockets (RFC 6455) on gorilla/websocket, with what a
+// port open to strangers needs around it: an Origin check, a message limit
+// that holds after inflating, dead-peer detection, a bounded send queue, one
+// writer, close codes, and a drain.
+//
+//	s := ws.NewServer(log)
+//	http.Handle("/echo", s.Handler(func(ctx context.Context, c *ws.Conn) error {
+//		for {
+//			typ, msg, err := c.Read()
+//			if err != nil {
+//				return err
+//			}
+//			if err := c.Write(typ, msg); err != nil {
+//				return err
+//			}
+//		}
+//	}, ws.Options{}))
+//
+// The rule: a handler reads. Pings, pongs and the peer's close arrive only
+// while somebody reads; a handler that only sends calls [Conn.CloseRead]
+// first. What it returns ends the session: nil closes with 1000, a
+// *[CloseError] with its code, any other error with 1011, a panic with 1011
+// and a stack in the log.
+//
+// [Conn.Write] waits for the peer, [Conn.Send] never does: a hub that sends to
+// many uses Send, and a peer that does not keep up is closed with 1013 when
+// its queue is full, instead of holding up everybody else.
+//
+// An idle session costs one goroutine (the handler's), a 512-byte read buffer
+// and no write buffer: the handler runs in a goroutine of its own with a small
+// stack, so that net/http's is given back after the handshake.
+//
+// Locks: Server.mu, then Conn.mu; no socket operation under either.
+package ws

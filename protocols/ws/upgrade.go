@@ -1,0 +1,205 @@
+package ws
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// Sizes of gorilla's buffers. Reads larger than the buffer go past it, so a
+// small one costs a session nothing but the header's copy; the write buffer
+// comes from a pool and is held only while a message is written.
+const (
+	readBuffer  = 512
+	writeBuffer = 4 << 10
+)
+
+// refusal is why a handshake was refused: a bounded set.
+type refusal uint8
+
+const (
+	refusedNot       refusal = iota
+	refusedVersion1          // not HTTP/1.1: WebSocket over HTTP/2 is not offered
+	refusedUpgrade           // no upgrade asked for
+	refusedMethod            // not GET
+	refusedVersion           // not version 13
+	refusedKey               // no valid Sec-WebSocket-Key
+	refusedOrigin            // a web page of another origin
+	refusedDraining          // the server is going away
+	refusedHandshake         // the rest: the client left meanwhile
+	numRefusals
+)
+
+var refusals = [numRefusals]struct {
+	name   string
+	status int
+	text   string
+}{
+	refusedNot:       {"none", 0, ""},
+	refusedVersion1:  {"http_version", http.StatusBadRequest, "a WebSocket handshake needs HTTP/1.1"},
+	refusedUpgrade:   {"no_upgrade", http.StatusUpgradeRequired, "this is a WebSocket endpoint: ask for Upgrade: websocket"},
+	refusedMethod:    {"method", http.StatusMethodNotAllowed, "a WebSocket handshake is a GET request"},
+	refusedVersion:   {"ws_version", http.StatusUpgradeRequired, "only WebSocket version 13 is spoken here"},
+	refusedKey:       {"key", http.StatusBadRequest, "Sec-WebSocket-Key must be 16 bytes in base64"},
+	refusedOrigin:    {"origin", http.StatusForbidden, "pages of this origin may not connect"},
+	refusedDraining:  {"draining", http.StatusServiceUnavailable, "the server is going away"},
+	refusedHandshake: {"handshake", http.StatusInternalServerError, "the connection cannot be upgraded"},
+}
+
+func (r refusal) String() string { return refusals[r].name }
+
+// answer says why in HTTP.
+func (r refusal) answer(w http.ResponseWriter) {
+	h := w.Header()
+	switch r {
+	case refusedUpgrade, refusedVersion: // RFC 6455, 4.4 and RFC 9110, 15.5.22
+		h.Set("Sec-Websocket-Version", "13")
+		h.Set("Upgrade", "websocket")
+		h.Set("Connection", "Upgrade")
+	case refusedMethod:
+		h.Set("Allow", http.MethodGet)
+	case refusedDraining:
+		h.Set("Connection", "close")
+		h.Set("Retry-After", "1")
+	default:
+	}
+	http.Error(w, refusals[r].text, refusals[r].status)
+}
+
+// vet looks at a handshake before anything is hijacked.
+func (s *Server) vet(r *http.Request, opts *Options) refusal {
+	switch {
+	case r.ProtoMajor != 1:
+		return refusedVersion1
+	case !websocket.IsWebSocketUpgrade(r):
+		return refusedUpgrade
+	case r.Method != http.MethodGet:
+		return refusedMethod
+	case r.Header.Get("Sec-Websocket-Version") != "13":
+		return refusedVersion
+	case !validKey(r.Header.Get("Sec-Websocket-Key")):
+		return refusedKey
+	case !originAllowed(r, opts.Origins):
+		return refusedOrigin
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return refusedDraining
+	}
+	return refusedNot
+}
+
+// validKey reports whether key is 16 bytes in base64: 22 digits and "==".
+func validKey(key string) bool {
+	digits, ok := strings.CutSuffix(key, "==")
+	if !ok || len(digits) != 22 {
+		return false
+	}
+	for i := range len(digits) {
+		c := digits[i]
+		if !('A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '+' || c == '/') {
+			return false
+		}
+	}
+	return true
+}
+
+// originAllowed checks the page that a browser says it acts for. Without this
+// any page on the Web could open a socket with the user's cookies.
+func originAllowed(r *http.Request, allowed []string) bool {
+	origins := r.Header["Origin"]
+	if len(origins) == 0 {
+		return true
+	}
+	if len(origins) > 1 {
+		return false
+	}
+	u, err := url.Parse(origins[0])
+	if err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) {
+		return true
+	}
+	for _, a := range allowed {
+		if a == "*" || strings.EqualFold(a, origins[0]) || err == nil && matchOrigin(a, u) {
+			return true
+		}
+	}
+	return false
+}
+
+// matchOrigin matches "https://*.example.com": one or more labels below.
+func matchOrigin(pattern string, origin *url.URL) bool {
+	scheme, host, ok := strings.Cut(pattern, "://*.")
+	if !ok || !strings.EqualFold(scheme, origin.Scheme) {
+		return false
+	}
+	i := len(origin.Host) - len(host)
+	return i > 1 && origin.Host[i-1] == '.' && strings.EqualFold(origin.Host[i:], host)
+}
+
+// takeover stands between gorilla and the ResponseWriter, to hijack in its own
+// way: gorilla hangs up on a client whose first frame arrived together with
+// its handshake, as it does from clients and proxies that do not wait for the
+// answer.
+type takeover struct {
+	http.ResponseWriter
+	stream *stream
+}
+
+// Hijack gives gorilla a stream that replays what net/http had read ahead, and
+// a reader with nothing in it.
+func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, brw, err := http.NewResponseController(t.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	ahead, _ := brw.Reader.Peek(brw.Reader.Buffered()) // no more than is there
+	t.stream = &stream{Conn: c}
+	if len(ahead) > 0 {
+		t.stream.head = append([]byte(nil), ahead...)
+	}
+	return t.stream, bufio.NewReadWriter(bufio.NewReaderSize(t.stream, 16), brw.Writer), nil
+}
+
+// stream is the byte stream below gorilla.
+type stream struct {
+	net.Conn
+	head    []byte       // read ahead by net/http
+	heard   *atomic.Bool // set when anything arrives: the peer lives
+	timeout time.Duration
+	until   time.Time // the write deadline that is set; only the writer uses it
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if len(s.head) > 0 {
+		n := copy(p, s.head)
+		if s.head = s.head[n:]; len(s.head) == 0 {
+			s.head = nil
+		}
+		return n, nil
+	}
+	n, err := s.Conn.Read(p)
+	if n > 0 && s.heard != nil {
+		s.heard.Store(true)
+	}
+	return n, err
+}
+
+// SetWriteDeadline is called by gorilla under its write lock before each
+// frame. A deadline that still leaves most of the timeout is not set anew:
+// that would be the dearest part of writing a small message.
+func (s *stream) SetWriteDeadline(t time.Time) error {
+	if !t.IsZero() && !s.until.IsZero() {
+		if d := t.Sub(s.until); d >= 0 && d < s.timeout/4 {
+			return nil
+		}
+	}
+	s.until = t
+	return s.Conn.SetWriteDeadline(t)
+}

@@ -1,0 +1,241 @@
+package ws
+
+import (
+	"errors"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// ErrClosed is returned by Write and Send when the session has ended, or its
+// close has begun.
+var ErrClosed = errors.New("ws: session is closed")
+
+// ErrSlowConsumer is returned by Send and Write when the peer's queue was
+// full: the session is being closed with 1013.
+var ErrSlowConsumer = errors.New("ws: the peer does not keep up")
+
+// message waits to be written.
+type message struct {
+	typ  int // a gorilla message type; CloseMessage comes last
+	data []byte
+	done chan<- error // where Write waits; nil for Send
+}
+
+// Write sends a message and waits until the kernel has taken it, at most
+// WriteTimeout. Concurrent calls are written in the order they came.
+func (c *Conn) Write(typ MessageType, p []byte) error {
+	m := message{typ: int(typ), data: p}
+	c.mu.Lock()
+	if c.closing || c.broken {
+		c.mu.Unlock()
+		return ErrClosed
+	}
+	if !c.writing {
+		// The common case: nobody else writes, so the caller does.
+		c.writing = true
+		c.mu.Unlock()
+		err := c.put(m)
+		c.mu.Lock()
+		c.wroteLocked()
+		c.mu.Unlock()
+		return err
+	}
+	done := make(chan error, 1)
+	m.done = done
+	err := c.enqueueLocked(m)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return <-done // the writer answers every queued message, one way or the other
+}
+
+// Send queues a message and never waits. The caller must not change p
+// afterwards; one slice may be sent to many. A peer whose queue is full is
+// closed with 1013, and ErrSlowConsumer is returned.
+func (c *Conn) Send(typ MessageType, p []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.broken {
+		return ErrClosed
+	}
+	if err := c.enqueueLocked(message{typ: int(typ), data: p}); err != nil {
+		return err
+	}
+	c.startLocked()
+	return nil
+}
+
+// Close ends the session with a close frame, behind everything queued. It does
+// not wait; the first close counts. A reason longer than 123 bytes is cut.
+func (c *Conn) Close(code int, reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked(code, reason, closeWait)
+}
+
+func (c *Conn) closeLocked(code int, reason string, wait time.Duration) {
+	if c.closing || c.broken {
+		return
+	}
+	c.closing, c.code = true, code
+	c.queue = append(c.queue, message{typ: websocket.CloseMessage, data: closePayload(code, reason)})
+	c.hardEnd = time.AfterFunc(wait, c.abort)
+	c.startLocked()
+	c.cancel()
+}
+
+// abort cuts the connection off.
+func (c *Conn) abort() {
+	c.mu.Lock()
+	if !c.closing {
+		c.broken = true
+	}
+	c.mu.Unlock()
+	_ = c.g.Close() // everybody who reads or writes now gets an error
+	c.cancel()
+}
+
+// slowWait is how long a peer that does not keep up has to take its close frame.
+const slowWait = time.Second
+
+// enqueueLocked adds a data message, within the bound.
+func (c *Conn) enqueueLocked(m message) error {
+	if c.queued+len(m.data) > c.opts.SendQueue {
+		c.server.slow.Add(1)
+		// What waits would come too late: the close frame is all that leaves.
+		c.dropLocked(ErrSlowConsumer)
+		c.closeLocked(CloseTryAgainLater, "slow consumer", slowWait)
+		return ErrSlowConsumer
+	}
+	c.queue = append(c.queue, m)
+	c.queued += len(m.data)
+	return nil
+}
+
+// dropLocked empties the queue and tells those who wait for it.
+func (c *Conn) dropLocked(err error) {
+	for _, m := range c.queue {
+		if m.done != nil {
+			m.done <- err
+		}
+	}
+	c.queue, c.queued = nil, 0
+}
+
+// startLocked starts a writer for the queue if nobody writes.
+func (c *Conn) startLocked() {
+	if !c.writing {
+		c.writing = true
+		go c.flush() // ends when the queue is empty; end waits for that
+	}
+}
+
+// wroteLocked ends the caller's turn as the writer.
+func (c *Conn) wroteLocked() {
+	if len(c.queue) > 0 {
+		go c.flush() // takes over; writing stays true
+		return
+	}
+	c.writing = false
+	c.quiet.Signal()
+}
+
+// flush writes the queue until it is empty.
+func (c *Conn) flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.queue) > 0 {
+		m := c.queue[0]
+		c.queue[0] = message{}
+		c.queue = c.queue[1:]
+		c.queued -= dataLen(m)
+		c.mu.Unlock()
+		err := c.put(m)
+		if m.done != nil {
+			m.done <- err
+		}
+		c.mu.Lock()
+		if err != nil {
+			c.dropLocked(err)
+		}
+	}
+	c.queue = nil // an idle session keeps no queue
+	c.writing = false
+	c.quiet.Signal()
+}
+
+func dataLen(m message) int {
+	if m.typ == websocket.CloseMessage {
+		return 0
+	}
+	return len(m.data)
+}
+
+// put writes one message. Only the writer calls it.
+func (c *Conn) put(m message) error {
+	deadline := time.Now().Add(c.opts.WriteTimeout)
+	var err error
+	if m.typ == websocket.CloseMessage {
+		err = c.g.WriteControl(m.typ, m.data, deadline)
+	} else {
+		_ = c.g.SetWriteDeadline(deadline) // only stores it
+		err = c.g.WriteMessage(m.typ, m.data)
+	}
+	if err == nil {
+		c.mu.Lock()
+		c.sent += int64(len(m.data))
+		c.mu.Unlock()
+		return nil
+	}
+	if errors.Is(err, websocket.ErrCloseSent) {
+		return ErrClosed // gorilla answered the peer's close meanwhile
+	}
+	c.abort()
+	return err
+}
+
+// startPings begins to watch over the peer.
+func (c *Conn) startPings() {
+	if c.opts.PingEvery < 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing && !c.broken {
+		c.ping = time.AfterFunc(c.opts.PingEvery, c.tick)
+	}
+}
+
+// tick runs on the ping timer, in two turns: ask a silent peer for a sign of
+// life, then look whether one came. Anything that arrives is one.
+func (c *Conn) tick() {
+	heard := c.heard.Swap(false)
+	c.mu.Lock()
+	pinged := c.pinged
+	c.pinged = !heard && !pinged
+	ask, dead, done := c.pinged, pinged && !heard, c.closing || c.broken
+	c.mu.Unlock()
+	switch {
+	case done:
+		return
+	case dead:
+		c.abort()
+		return
+	case ask:
+		// An error means that the writer has found the connection broken, or
+		// is stuck: then the peer is found dead next time.
+		_ = c.g.WriteControl(websocket.PingMessage, nil, time.Now().Add(c.opts.PongWait))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.broken {
+		return
+	}
+	if ask {
+		c.ping.Reset(c.opts.PongWait)
+	} else {
+		c.ping.Reset(c.opts.PingEvery)
+	}
+}
