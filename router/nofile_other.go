@@ -1,0 +1,5 @@
+//go:build !unix
+
+package router
+
+func openFiles() int { return 0 }

@@ -1,0 +1,226 @@
+package router
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/oneport-edge/oneport/certs"
+	"github.com/oneport-edge/oneport/protocols/mux"
+	"github.com/oneport-edge/oneport/protocols/rest"
+	"github.com/oneport-edge/oneport/protocols/rpc"
+)
+
+// ListenAndServe listens on Addr, or on Listeners, and serves until ctx ends;
+// see Serve. After Listen it serves on what that has opened.
+func (s *Server) ListenAndServe(ctx context.Context) error {
+	if _, err := s.Listen(ctx); err != nil {
+		return err
+	}
+	return s.serve(ctx, s.Listeners)
+}
+
+// Listen opens Addr, or Listeners, without serving yet, and returns the
+// addresses in the same order: what ":0" became, and the assurance that the
+// port is ours. Connections wait in the kernel until ListenAndServe.
+func (s *Server) Listen(ctx context.Context) ([]net.Addr, error) {
+	if len(s.Listeners) == 0 {
+		s.Listeners = []Listener{{Addr: cmp.Or(s.Addr, ":443")}}
+	}
+	open := make([]Listener, 0, len(s.Listeners))
+	addrs := make([]net.Addr, 0, len(s.Listeners))
+	for _, l := range s.Listeners {
+		if l.Listener == nil {
+			ln, err := new(net.ListenConfig).Listen(ctx, "tcp", l.Addr)
+			if err != nil {
+				closeAll(open)
+				return nil, fmt.Errorf("router: %w", err)
+			}
+			l.Listener = ln
+		}
+		open = append(open, l)
+		addrs = append(addrs, l.Listener.Addr())
+	}
+	s.Listeners = open
+	return addrs, nil
+}
+
+func closeAll(listeners []Listener) {
+	for _, l := range listeners {
+		_ = l.Listener.Close() // on the way out with another error
+	}
+}
+
+// Serve serves on ln until ctx ends, then drains, and returns when everything
+// it started has ended: nil after a clean drain, ErrDrainTimeout when calls
+// had to be cut off, or what made serving impossible. It closes ln in any
+// case. Listeners is not used.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, []Listener{{Listener: ln}})
+}
+
+// port is a Server that serves.
+type port struct {
+	*Server
+	muxes   []*mux.Mux
+	queue   *mux.Queue // connections for web
+	web     *rest.Server
+	plain   *rest.Server // plaintext requests on a TLS port
+	plains  *mux.Queue
+	rpc     *grpc.Server
+	health  interface{ NotServing() }
+	running sync.WaitGroup
+}
+
+func (s *Server) serve(ctx context.Context, listeners []Listener) error {
+	s.init()
+	if s.served.Swap(true) {
+		closeAll(listeners)
+		return ErrServed
+	}
+	p, err := s.build(listeners)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	s.warnings()
+
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	if s.Certs != nil {
+		p.running.Go(func() { s.Certs.Watch(watching, s.Log) })
+	}
+	if cas := s.ClientAuth.CAs; cas != nil {
+		p.running.Go(func() { cas.Watch(watching, s.Log) })
+	}
+	failed := make(chan error, len(listeners)+2)
+	p.running.Go(func() { failed <- p.web.Serve(p.queue) })
+	p.running.Go(func() { failed <- p.plain.Serve(p.plains) })
+	for i, m := range p.muxes {
+		p.running.Go(func() { failed <- m.Serve(listeners[i].Listener) })
+		s.Log.Info("listening", "address", listeners[i].Listener.Addr().String(), "tls", m.TLS != nil)
+	}
+	s.ready.Store(true)
+
+	var cause error
+	select {
+	case <-ctx.Done():
+	case <-s.quit:
+	case cause = <-failed:
+		// Only a listener that broke ends by itself.
+		cause = fmt.Errorf("router: a listener failed: %w", cmp.Or(cause, net.ErrClosed))
+	}
+	err = p.drain(ctx)
+	stopWatching()
+	p.running.Wait()
+	return errors.Join(cause, err, s.services.Err())
+}
+
+// build makes everything that Serve needs, or says what is wrong.
+func (s *Server) build(listeners []Listener) (*port, error) {
+	p := &port{Server: s}
+	if err := p.buildRPC(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	sockets, err := socketMux(s.routes, s.sessions, s.Sockets)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	web := s.HTTP
+	if web == nil {
+		web = http.NotFoundHandler()
+	}
+	rest.Adopt(web, s.TrustedProxies, s.Log)
+	p.web = rest.NewServer(s.restOptions(&shared{rpc: p.rpc, sockets: sockets, web: web}))
+	p.plain = rest.NewPlainServer(s.RedirectPlain, s.Log)
+	p.queue = mux.NewQueue(listeners[0].Listener.Addr())
+	p.plains = mux.NewQueue(listeners[0].Listener.Addr())
+	return p, p.buildMuxes(listeners)
+}
+
+// buildRPC takes the embedder's server, or builds one of what was registered.
+func (p *port) buildRPC() error {
+	if own := p.GRPC; own != nil {
+		if !p.services.Empty() {
+			return errors.New("router: services were registered beside a GRPC server of your own: register them on that one")
+		}
+		if !p.ownRPC.Load() {
+			p.Log.Warn("the GRPC server was built without rpc.ServerOptions: a panic in one of its handlers ends the process")
+		}
+		p.rpc = own
+		return nil
+	}
+	if p.services.Empty() {
+		p.rpc = grpc.NewServer() // answers UNIMPLEMENTED
+		return nil
+	}
+	srv, err := p.services.Build(rpc.ServerOptions(p.Server, p.Log)...)
+	if err != nil {
+		return err
+	}
+	p.rpc, p.health = srv.Server, srv
+	return nil
+}
+
+func (p *port) buildMuxes(listeners []Listener) error {
+	for _, rule := range p.Passthrough {
+		if err := rule.Validate(); err != nil {
+			return fmt.Errorf("router: %w", err)
+		}
+	}
+	cfg, err := p.buildTLS()
+	if err != nil {
+		return err
+	}
+	for _, l := range listeners {
+		m := &mux.Mux{
+			Registry:    p.conns,
+			ProxyFrom:   l.ProxyProtocol,
+			Passthrough: p.Passthrough,
+			Handshakes:  p.Limits.Handshakes,
+			Unacked:     p.Limits.Unacked,
+			HTTP1:       p.queue.Deliver,
+			HTTP2:       p.queue.Deliver, // shared: net/http tells the two apart as we do
+			Plain:       p.plains.Deliver,
+			Log:         p.Log,
+		}
+		if !l.Plaintext {
+			m.TLS = cfg
+		}
+		p.muxes = append(p.muxes, m)
+	}
+	return nil
+}
+
+// buildTLS loads the certificates and tries them; nil without any.
+func (p *port) buildTLS() (*tls.Config, error) {
+	if p.Certs == nil {
+		return nil, nil //nolint:nilnil // no certificates, no TLS
+	}
+	if err := p.Certs.Load(); err != nil {
+		return nil, err
+	}
+	if cas := p.ClientAuth.CAs; cas != nil {
+		if err := cas.Load(); err != nil {
+			return nil, err
+		}
+	}
+	cfg := certs.Config(p.Certs, certs.Options{ClientAuth: p.ClientAuth})
+	return cfg, certs.Check(cfg, p.Certs.Names())
+}
+
+// warnings says what will hurt later.
+func (s *Server) warnings() {
+	if n, total := openFiles(), s.conns.Bounds().Total; n > 0 && total > 0 && 2*total > n {
+		s.Log.Warn("twice the bound of connections is more than the process may open files: raise nofile or lower the bound",
+			"connections", total, "nofile", n)
+	}
+}
