@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 	"sync"
 	"time"
 )
@@ -145,8 +146,8 @@ func (c *Call) Finish(res Result) {
 	done := c.done
 	c.done, c.finished = nil, true
 	c.mu.Unlock()
-	for i := len(done) - 1; i >= 0; i-- {
-		done[i](res)
+	for _, d := range slices.Backward(done) {
+		d(res)
 	}
 }
 

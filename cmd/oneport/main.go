@@ -1,4 +1,3 @@
-// Command oneport serves REST, gRPC and WebSocket on one TLS port.
 package main
 
 import (

@@ -48,8 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	fmt.Fprintln(stderr, "oneport:", err)
-	var coded exitError
-	if errors.As(err, &coded) {
+	if coded, ok := errors.AsType[exitError](err); ok {
 		return coded.code
 	}
 	fmt.Fprintln(stderr, "Run 'oneport --help' for the commands and their flags.")

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
 	"github.com/oneport-edge/oneport/protocols"
@@ -31,12 +30,12 @@ func whoami(ctx context.Context) *echov1.WhoamiResponse {
 	if state := call.Conn.TLS; state != nil {
 		who.Tls = &echov1.TLS{
 			Version:       tls.VersionName(state.Version),
-			Alpn:          proto.String(state.NegotiatedProtocol),
-			Sni:           proto.String(state.ServerName),
+			Alpn:          new(state.NegotiatedProtocol),
+			Sni:           new(state.ServerName),
 			ClientSubject: new(string),
 		}
 		if len(state.PeerCertificates) > 0 {
-			who.Tls.ClientSubject = proto.String(state.PeerCertificates[0].Subject.String())
+			who.Tls.ClientSubject = new(state.PeerCertificates[0].Subject.String())
 		}
 	}
 	return who

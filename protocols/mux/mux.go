@@ -149,7 +149,7 @@ func (m *Mux) Close() {
 	}
 	m.once.Do(func() {
 		close(m.done)
-		_ = m.accept.Listener.Close() // an error here leaves nothing to do
+		_ = m.accept.Close() // an error here leaves nothing to do
 	})
 }
 

@@ -59,7 +59,7 @@ func (m *Mux) tunnel(c *conn.Conn, h *handshake) {
 		m.drop(c, conn.ReasonTunnelDial, err)
 		return
 	}
-	defer up.Close() //nolint:errcheck // both directions are over: nothing is lost
+	defer up.Close()
 	hello := c.Replay()
 	c.Learn(func(f *protocols.Conn) {
 		f.Kind, f.SNI, f.OfferedALPN = protocols.KindTunnel, h.sni, h.offered

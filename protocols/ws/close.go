@@ -38,8 +38,7 @@ func (e *CloseError) Error() string {
 
 // CloseCode gives the close code in err, or -1 if there is none.
 func CloseCode(err error) int {
-	var ce *CloseError
-	if errors.As(err, &ce) {
+	if ce, ok := errors.AsType[*CloseError](err); ok {
 		return ce.Code
 	}
 	return -1

@@ -110,7 +110,7 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 		if n += k; int64(n) > limit {
 			return nil, websocket.ErrReadLimit
 		}
-		if err == io.EOF { //nolint:errorlint // the bare value is the message's end, a wrapped one is not
+		if err == io.EOF {
 			return append([]byte(nil), b[:n]...), nil
 		}
 		if err != nil {

@@ -59,7 +59,7 @@ func (r refusal) answer(w http.ResponseWriter) {
 	h := w.Header()
 	switch r {
 	case refusedUpgrade, refusedVersion: // RFC 6455, 4.4 and RFC 9110, 15.5.22
-		h.Set("Sec-Websocket-Version", "13")
+		h.Set("Sec-WebSocket-Version", "13")
 		h.Set("Upgrade", "websocket")
 		h.Set("Connection", "Upgrade")
 	case refusedMethod:
@@ -81,9 +81,9 @@ func (s *Server) vet(r *http.Request, opts *Options) refusal {
 		return refusedUpgrade
 	case r.Method != http.MethodGet:
 		return refusedMethod
-	case r.Header.Get("Sec-Websocket-Version") != "13":
+	case r.Header.Get("Sec-WebSocket-Version") != "13":
 		return refusedVersion
-	case !validKey(r.Header.Get("Sec-Websocket-Key")):
+	case !validKey(r.Header.Get("Sec-WebSocket-Key")):
 		return refusedKey
 	case !originAllowed(r, opts.Origins):
 		return refusedOrigin
@@ -159,7 +159,7 @@ func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ahead, _ := brw.Reader.Peek(brw.Reader.Buffered()) // no more than is there
+	ahead, _ := brw.Peek(brw.Reader.Buffered()) // no more than is there
 	t.stream = &stream{Conn: c}
 	if len(ahead) > 0 {
 		t.stream.head = append([]byte(nil), ahead...)

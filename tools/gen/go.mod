@@ -1,6 +1,6 @@
 module github.com/oneport-edge/oneport/tools/gen
 
-go 1.26.8
+go 1.26
 
 tool (
 	google.golang.org/grpc/cmd/protoc-gen-go-grpc

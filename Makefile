@@ -1,0 +1,98 @@
+# What a developer types. 'make help' lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+TAGS    := nomsgpack
+BIN     := .bin
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+FUZZTIME ?= 30s
+ROUNDS  ?= 15
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: ## build ./oneport
+	go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o oneport ./cmd/oneport
+
+.PHONY: run
+run: build certs ## build, make a development certificate, serve the demo on 127.0.0.1:8443
+	./oneport demo $(ARGS)
+
+.PHONY: certs
+certs: build ## make the development CA and certificate in certs/dev
+	./oneport certs >/dev/null
+
+.PHONY: test
+test: ## all that Go alone can run; as root with apt also what needs other programs
+	go vet -tags $(TAGS) ./...
+	go test -race -tags $(TAGS) ./...
+	$(MAKE) suites
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		$(MAKE) test-clients; \
+	else \
+		echo; \
+		echo "NOT RUN: clients that are not Go (curl, nghttp, h2load, node, Python, Chromium)."; \
+		echo "They need apt and root. To run them: sudo make test-clients"; \
+	fi
+
+.PHONY: suites
+suites: $(BIN)/suites ## h2spec, the grpc interop client and grpcurl, from the Go module proxy
+	go test -tags $(TAGS),suites -count=1 ./internal/suites
+
+.PHONY: test-clients
+test-clients: ## curl, nghttp, h2load, node, Python and Chromium against the demo (root, apt)
+	internal/clients/setup.sh
+	go test -tags $(TAGS),clients -count=1 -v ./internal/clients
+
+.PHONY: check
+check: lint ## lint, and look whether generated code and formatting are up to date
+	go mod tidy -diff
+	$(MAKE) proto
+	git diff --exit-code -- proto examples
+
+.PHONY: lint
+lint: $(BIN)/lint ## golangci-lint and buf lint
+	$(BIN)/golangci-lint run ./...
+	$(MAKE) $(BIN)/buf
+	cd proto && ../$(BIN)/buf lint
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@grep -rlE '^func Fuzz' --include=*_test.go . | while read -r file; do \
+		grep -oE '^func Fuzz[A-Za-z0-9_]+' "$$file" | cut -c6- | while read -r target; do \
+			echo "fuzz $$target in $$(dirname $$file)"; \
+			go test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)"; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## compare the port with the same handlers on ports of their own
+	go run -tags $(TAGS) ./bench -rounds $(ROUNDS)
+
+.PHONY: proto
+proto: $(BIN)/buf $(BIN)/gen ## generate Go from the .proto files
+	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
+
+# Tools have modules of their own, so that what they need never reaches an
+# embedder's go.sum. A stamp file says that all tools of a module are built.
+$(BIN)/lint: tools/lint/go.mod
+	@mkdir -p $(BIN)
+	cd tools/lint && go build -o ../../$(BIN)/ tool && touch ../../$@
+
+$(BIN)/suites: tools/suites/go.mod
+	@mkdir -p $(BIN)
+	cd tools/suites && go build -o ../../$(BIN)/ tool && touch ../../$@
+
+$(BIN)/gen: tools/gen/go.mod
+	@mkdir -p $(BIN)
+	cd tools/gen && go build -o ../../$(BIN)/ tool && touch ../../$@
+
+$(BIN)/buf: tools/buf/go.mod
+	@mkdir -p $(BIN)
+	cd tools/buf && go build -o ../../$(BIN)/ tool && touch ../../$@

@@ -1,0 +1,9 @@
+// Command oneport serves REST, gRPC and WebSocket on one TLS port.
+//
+//	oneport demo     # everything built in, with a development certificate
+//	oneport certs    # a local CA and a certificate
+//	oneport version
+//
+// This package connects the process to the library: flags, signals, exit
+// codes. What the commands serve is assembled in internal/edge.
+package main

@@ -1,0 +1,334 @@
+package oneport_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/oneport-edge/oneport"
+
+// pkg is what go list says of one package.
+type pkg struct {
+	ImportPath   string
+	Dir          string
+	Name         string
+	GoFiles      []string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	Deps         []string
+}
+
+// rel is the path within the module: "protocols/mux", "." for the root.
+func (p pkg) rel() string {
+	if r, ok := strings.CutPrefix(p.ImportPath, module+"/"); ok {
+		return r
+	}
+	return "."
+}
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-tags", "nomsgpack,suites,clients,bench", "-json", "./...")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// within reports whether path is one of the folders, or below one that ends in "/".
+func within(path string, folders ...string) bool {
+	return slices.ContainsFunc(folders, func(f string) bool {
+		return path == strings.TrimSuffix(f, "/") || strings.HasSuffix(f, "/") && strings.HasPrefix(path, f)
+	})
+}
+
+// mayImport says which packages of this module a package may import. The first
+// row that fits counts.
+var mayImport = []struct {
+	who    string
+	whom   []string
+	reason string
+}{
+	{"protocols", nil, "the vocabulary speaks of nobody"},
+	{"protocols/conn", []string{"protocols"}, "the registry keeps account, it does not route"},
+	{"protocols/mux", []string{"protocols", "protocols/conn"}, "mux brings connections up; it alone holds the registry's side of them"},
+	{"protocols/", []string{"protocols"}, "siblings that know wires never import each other: a handler of one protocol must not depend on another's"},
+	{"certs", nil, "certificates are for any server"},
+	{"proto/", nil, "generated code is for any client"},
+	{"router", []string{"protocols/", "certs"}, "router knows wires and policies both"},
+	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
+	{"internal/edge", []string{"router", "protocols/", "certs", "proto/"}, "assembles everything for the binary"},
+	{"internal/", []string{"internal/", "router", "protocols/", "certs", "proto/", "oneporttest"}, "test tools may look at everything"},
+	{"cmd/oneport", []string{"internal/edge", "router", "protocols/rest", "certs"}, "main only connects the process to the library"},
+	{"examples/", []string{"router", "protocols/", "certs", "proto/", "oneporttest", "examples/"}, "an example uses what an embedder can use: nothing internal"},
+	{"bench", []string{"router", "protocols/", "certs", "proto/", "internal/edge", "internal/testkit"}, "compares our handlers with the same ones on their own ports"},
+}
+
+func TestImportsFollowTheLayout(t *testing.T) {
+	for _, p := range list(t) {
+		i := slices.IndexFunc(mayImport, func(r struct {
+			who    string
+			whom   []string
+			reason string
+		},
+		) bool {
+			return within(p.rel(), r.who)
+		})
+		if p.rel() == "." {
+			continue
+		}
+		if i < 0 {
+			t.Errorf("%s has no row in mayImport: say where it belongs, and why", p.rel())
+			continue
+		}
+		for _, imp := range p.Imports {
+			rel, ours := strings.CutPrefix(imp, module+"/")
+			if ours && !within(rel, mayImport[i].whom...) && rel != p.rel() {
+				t.Errorf("%s imports %s: %s", p.rel(), rel, mayImport[i].reason)
+			}
+		}
+	}
+}
+
+// oneImporter says who alone imports a third-party library, tests included,
+// so that it can be replaced in one place.
+var oneImporter = []struct {
+	library string
+	who     []string
+	reason  string
+}{
+	{"github.com/soheilhy/cmux", []string{"protocols/mux"}, "it has no safe defaults, and the fence stands there"},
+	{"github.com/pires/go-proxyproto", []string{"protocols/mux"}, "a PROXY header is read before anything else"},
+	{"github.com/gin-gonic/gin", []string{"protocols/rest", "router", "examples/", "bench"}, "a Gin engine is an http.Handler everywhere else; router's and examples' tests are embedders"},
+	{"github.com/gorilla/websocket", []string{"protocols/ws", "client", "oneporttest", "router", "internal/", "examples/", "bench"}, "serving is ws's business; the others are clients in tests"},
+	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},
+	{"golang.org/x/sys/unix", []string{"protocols/mux", "router", "internal/", "bench"}, "system calls are rare, and each has its reason"},
+}
+
+func TestLibrariesHaveOneImporter(t *testing.T) {
+	for _, p := range list(t) {
+		for _, imp := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			for _, rule := range oneImporter {
+				if (imp == rule.library || strings.HasPrefix(imp, rule.library+"/")) && !within(p.rel(), rule.who...) {
+					t.Errorf("%s imports %s: %s", p.rel(), imp, rule.reason)
+				}
+			}
+		}
+		if slices.Contains(p.Imports, "github.com/gorilla/websocket") && within(p.rel(), "router") {
+			t.Errorf("%s imports gorilla outside of a test", p.rel())
+		}
+	}
+}
+
+// An embedder links what it uses: no Redis, no ACME, no OpenTelemetry SDK.
+func TestEmbeddingIsLean(t *testing.T) {
+	forbidden := []string{"redis", "certmagic", "go.opentelemetry.io/otel/sdk", "centrifuge", "prometheus", "cobra", "yaml.in"}
+	for _, p := range list(t) {
+		if p.rel() != "examples/embed" {
+			continue
+		}
+		for _, dep := range p.Deps {
+			for _, f := range forbidden {
+				if strings.Contains(dep, f) {
+					t.Errorf("examples/embed links %s", dep)
+				}
+			}
+		}
+	}
+}
+
+// sources parses every Go file that is not generated.
+func sources(t *testing.T, visit func(path string, fset *token.FileSet, f *ast.File)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != "." || d.Name() == "node_modules" || path == "tools") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, path, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		if !ast.IsGenerated(f) {
+			visit(filepath.ToSlash(path), fset, f)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onlyIn says where alone a function may be called.
+var onlyIn = []struct {
+	call   string
+	who    []string
+	reason string
+}{
+	{"os.Exit", []string{"cmd/"}, "a library never ends its process"},
+	{"os.Getenv", []string{"cmd/", "internal/"}, "the environment is the process's business"},
+	{"os.LookupEnv", []string{"cmd/", "internal/"}, "the environment is the process's business"},
+	{"signal.Notify", []string{"cmd/", "examples/"}, "signals are the process's business"},
+	{"signal.NotifyContext", []string{"cmd/", "examples/"}, "signals are the process's business"},
+	{"flag.Parse", []string{"cmd/", "bench/", "examples/"}, "flags are the process's business"},
+	{"cm.MatchWithWriters", nil, "a SETTINGS frame before the server's own breaks curl 10 times in 10"},
+	{"log.Fatal", []string{"examples/"}, "a library never ends its process"},
+	{"http.ListenAndServe", nil, "the default server has no timeouts"},
+	{"http.Handle", nil, "the default mux is package state"},
+	{"http.HandleFunc", nil, "the default mux is package state"},
+}
+
+func TestProcessBelongsToMain(t *testing.T) {
+	sources(t, func(path string, fset *token.FileSet, f *ast.File) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			sel, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			x, ok := sel.X.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			for _, rule := range onlyIn {
+				if x.Name+"."+sel.Sel.Name == rule.call && !within(filepath.Dir(path)+"/", rule.who...) && !underAny(path, rule.who) {
+					t.Errorf("%s calls %s: %s", fset.Position(call.Pos()), rule.call, rule.reason)
+				}
+			}
+			return true
+		})
+	})
+}
+
+func underAny(path string, folders []string) bool {
+	return slices.ContainsFunc(folders, func(f string) bool { return strings.HasPrefix(path, f) })
+}
+
+// No package state: no init, and no package variable that starts empty, which
+// could only be meant to change. Tables and errors are fine.
+func TestNoPackageState(t *testing.T) {
+	sources(t, func(path string, fset *token.FileSet, f *ast.File) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		for _, d := range f.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				if d.Recv == nil && d.Name.Name == "init" {
+					t.Errorf("%s: func init: what a package does when it is imported nobody sees", fset.Position(d.Pos()))
+				}
+			case *ast.GenDecl:
+				for _, s := range d.Specs {
+					v, ok := s.(*ast.ValueSpec)
+					if !ok || d.Tok != token.VAR || len(v.Values) > 0 || d.Doc != nil && strings.Contains(comments(d.Doc), "//go:embed") {
+						continue
+					}
+					t.Errorf("%s: package variable %s starts empty: state belongs to a value", fset.Position(v.Pos()), v.Names[0])
+				}
+			}
+		}
+	})
+}
+
+func comments(g *ast.CommentGroup) string {
+	var b strings.Builder
+	for _, c := range g.List {
+		b.WriteString(c.Text)
+	}
+	return b.String()
+}
+
+// Every package tells what it is for, in one doc.go.
+func TestEveryPackageHasADoc(t *testing.T) {
+	for _, p := range list(t) {
+		if len(p.GoFiles) == 0 || strings.HasPrefix(p.rel(), "proto/") || strings.HasSuffix(p.rel(), "pb") {
+			continue // tests alone, or generated
+		}
+		var with []string
+		for _, name := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Doc != nil {
+				with = append(with, name)
+			}
+		}
+		if !slices.Equal(with, []string{"doc.go"}) {
+			t.Errorf("%s: the package comment is in %v, want it in doc.go alone", p.rel(), with)
+		}
+	}
+}
+
+func TestMainIsShort(t *testing.T) {
+	b, err := os.ReadFile("cmd/oneport/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(b, []byte("\n")); n > 20 {
+		t.Errorf("cmd/oneport/main.go has %d lines, want at most 20: what can be tested belongs in run.go", n)
+	}
+}
+
+// ARCHITECTURE.md names every package, and no other.
+func TestArchitectureIsTrue(t *testing.T) {
+	b, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := make(map[string]bool)
+	for line := range strings.Lines(string(b)) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 {
+			if path, ok := strings.CutPrefix(strings.TrimSpace(cells[1]), "`"); ok {
+				named[strings.TrimSuffix(path, "`")] = true
+			}
+		}
+	}
+	for _, p := range list(t) {
+		if p.rel() != "." && !named[p.rel()] {
+			t.Errorf("ARCHITECTURE.md has no row for `%s`", p.rel())
+		}
+		delete(named, p.rel())
+	}
+	for path := range named {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("ARCHITECTURE.md names `%s`, which does not exist", path)
+		}
+	}
+}
