@@ -1,6 +1,6 @@
 module github.com/oneport-edge/oneport/tools/buf
 
-go 1.26
+go 1.26.7
 
 tool github.com/bufbuild/buf/cmd/buf
 

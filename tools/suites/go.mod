@@ -1,6 +1,6 @@
 module github.com/oneport-edge/oneport/tools/suites
 
-go 1.26
+go 1.26.0
 
 tool (
 	github.com/fullstorydev/grpcurl/cmd/grpcurl
