@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"google.golang.org/grpc"
@@ -74,6 +75,14 @@ func serve(t testing.TB, srv *router.Server, ln net.Listener, dial func(context.
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ctx, ln) }()
+	for !srv.Ready() {
+		select {
+		case err := <-done:
+			cancel()
+			t.Fatalf("the port does not serve: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
 	stopped := false
 	p.stop = func() error {
 		if stopped {

@@ -22,8 +22,9 @@ type Bounds struct {
 	// PerIP bounds the connections of one client address, an IPv6 client
 	// being its /64. Zero means 256; negative means none.
 	PerIP int
-	// PreRoute bounds the connections that are not routed yet. Zero means
-	// half of Total; negative means none.
+	// PreRoute bounds the connections that are not routed yet, so that silent
+	// ones cannot take every place. Zero means half of Total, and never less
+	// than 64; negative means none.
 	PreRoute int
 	// Exempt lists who PerIP does not apply to. Nil means loopback, private
 	// and link-local addresses; an empty list means nobody is exempt.
@@ -33,13 +34,20 @@ type Bounds struct {
 const (
 	defaultTotal = 10_000
 	defaultPerIP = 256
+
+	leastPreRoute = 64
 )
 
 // withDefaults resolves the zero values.
 func (b Bounds) withDefaults() Bounds {
 	b.Total = cmp.Or(b.Total, defaultTotal)
 	b.PerIP = cmp.Or(b.PerIP, defaultPerIP)
-	b.PreRoute = cmp.Or(b.PreRoute, max(b.Total/2, -1))
+	if b.PreRoute == 0 {
+		b.PreRoute = -1
+		if b.Total > 0 {
+			b.PreRoute = max(b.Total/2, leastPreRoute)
+		}
+	}
 	return b
 }
 
