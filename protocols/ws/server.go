@@ -68,8 +68,9 @@ type Server struct {
 
 	mu       sync.Mutex // guards the fields below
 	open     map[*Conn]struct{}
+	arriving int // accepted handshakes that are not in open yet
 	draining bool
-	idle     chan struct{} // closed when open is empty; nil unless awaited
+	idle     chan struct{} // closed when nothing is open or arriving; nil unless awaited
 
 	opened  atomic.Int64
 	slow    atomic.Int64
@@ -118,6 +119,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.U
 	g, err := up.Upgrade(t, r, nil)
 	if err != nil {
 		s.refused[refusedHandshake].Add(1)
+		s.lost()
 		if t.stream == nil { // not hijacked: HTTP can still answer
 			refusedHandshake.answer(w)
 		}
@@ -140,11 +142,32 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.U
 	}
 }
 
+// admit promises a place to a handshake, unless the drain has begun. The
+// promise is kept by add or given back by lost.
+func (s *Server) admit() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return false
+	}
+	s.arriving++
+	return true
+}
+
+// lost says that an admitted handshake came to nothing.
+func (s *Server) lost() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.arriving--
+	s.checkIdleLocked()
+}
+
 // add takes c under account and reports whether the drain has begun.
 func (s *Server) add(c *Conn) (late bool) {
 	s.opened.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.arriving--
 	s.open[c] = struct{}{}
 	return s.draining
 }
@@ -154,7 +177,13 @@ func (s *Server) remove(c *Conn, code int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, c)
-	if len(s.open) == 0 && s.idle != nil {
+	s.checkIdleLocked()
+}
+
+func (s *Server) idleLocked() bool { return len(s.open) == 0 && s.arriving == 0 }
+
+func (s *Server) checkIdleLocked() {
+	if s.idle != nil && s.idleLocked() {
 		close(s.idle)
 		s.idle = nil
 	}
@@ -250,10 +279,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// empty returns a channel that is closed once no session is open or arriving.
 func (s *Server) empty() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) == 0 {
+	if s.idleLocked() {
 		done := make(chan struct{})
 		close(done)
 		return done

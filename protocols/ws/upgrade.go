@@ -72,7 +72,8 @@ func (r refusal) answer(w http.ResponseWriter) {
 	http.Error(w, refusals[r].text, refusals[r].status)
 }
 
-// vet looks at a handshake before anything is hijacked.
+// vet looks at a handshake before anything is hijacked. One that it does not
+// refuse has been admitted.
 func (s *Server) vet(r *http.Request, opts *Options) refusal {
 	switch {
 	case r.ProtoMajor != 1:
@@ -87,10 +88,7 @@ func (s *Server) vet(r *http.Request, opts *Options) refusal {
 		return refusedKey
 	case !originAllowed(r, opts.Origins):
 		return refusedOrigin
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.draining {
+	case !s.admit():
 		return refusedDraining
 	}
 	return refusedNot
