@@ -451,18 +451,7 @@ func TestSilentClientsHoldNoHandshakeSlot(t *testing.T) {
 // recordHello gives a ClientHello that the port accepts.
 func recordHello(t *testing.T) []byte {
 	t.Helper()
-	a, b := net.Pipe()
-	go func() {
-		tls.Client(a, &tls.Config{ServerName: oneporttest.Name, NextProtos: []string{"h2"}}).HandshakeContext(context.Background())
-		a.Close()
-	}()
-	buf := make([]byte, 8192)
-	n, err := b.Read(buf)
-	b.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return buf[:n]
+	return helloFor(t, oneporttest.Name, "h2")
 }
 
 func TestConnectionsAreListedAndClosed(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -23,7 +24,10 @@ const (
 	proxyV2Most  = proxyV2Fixed + 4096
 )
 
-var errProxyHeader = errors.New("mux: not a PROXY header")
+var (
+	errNoProxyHeader  = errors.New("mux: no PROXY header")
+	errBadProxyHeader = errors.New("mux: broken PROXY header")
+)
 
 // proxyLen says how long the PROXY header at the start of p is. It gives 0
 // and no error when more bytes are needed to know.
@@ -35,7 +39,7 @@ func proxyLen(p []byte) (int, error) {
 			return i + 1, nil
 		}
 		if len(line) == proxyV1Most {
-			return 0, errProxyHeader
+			return 0, errBadProxyHeader
 		}
 		return 0, nil
 	case hasPrefix(p, proxyproto.SIGV2):
@@ -44,11 +48,11 @@ func proxyLen(p []byte) (int, error) {
 		}
 		n := proxyV2Fixed + int(binary.BigEndian.Uint16(p[proxyV2Fixed-2:]))
 		if n > proxyV2Most {
-			return 0, errProxyHeader
+			return 0, errBadProxyHeader
 		}
 		return n, nil
 	}
-	return 0, errProxyHeader
+	return 0, errNoProxyHeader
 }
 
 // hasPrefix reports whether p begins with sig, or may still do so.
@@ -58,7 +62,8 @@ func hasPrefix(p, sig []byte) bool {
 }
 
 // readProxyHeader reads one PROXY header from r, however it is cut into
-// segments, and returns it with what was read behind it.
+// segments, and returns it with what was read behind it. When reading fails,
+// rest is what had arrived.
 func readProxyHeader(r io.Reader) (h *proxyproto.Header, rest []byte, err error) {
 	buf := make([]byte, 0, 256)
 	for {
@@ -74,6 +79,9 @@ func readProxyHeader(r io.Reader) (h *proxyproto.Header, rest []byte, err error)
 			// The parser must see the whole header at once: it refuses a v1
 			// line that is not buffered in full.
 			h, err := proxyproto.Read(bufio.NewReaderSize(bytes.NewReader(buf[:size]), size))
+			if err != nil {
+				err = fmt.Errorf("%w: %w", errBadProxyHeader, err)
+			}
 			return h, buf[size:], err
 		case err != nil:
 			return nil, buf, err
@@ -89,14 +97,14 @@ func relay(reg *conn.Registry, c *conn.Conn) (conn.Reason, error) {
 	h, rest, err := readProxyHeader(c)
 	switch {
 	case err == nil:
-	case errors.Is(err, errProxyHeader):
+	case errors.Is(err, errNoProxyHeader):
 		return conn.ReasonProxyMissing, err
-	case isTimeout(err) && len(rest) == 0:
-		return conn.ReasonSilentTimeout, err
-	case len(rest) == 0:
-		return conn.ReasonSilent, err
-	default:
+	case errors.Is(err, errBadProxyHeader) || len(rest) > 0:
 		return conn.ReasonProxyInvalid, err
+	case isTimeout(err):
+		return conn.ReasonSilentTimeout, err
+	default:
+		return conn.ReasonSilent, err
 	}
 	c.Unread(rest)
 	f := c.Facts()
