@@ -117,12 +117,6 @@ func checkOne(cfg *tls.Config, host, proto string) error {
 	client := &tls.Config{
 		ServerName:         host,
 		InsecureSkipVerify: true, //nolint:gosec // our own end of a pipe; the name is checked below
-		VerifyConnection: func(cs tls.ConnectionState) error {
-			if host == "" {
-				return nil
-			}
-			return verifyName(cs.PeerCertificates[0], host)
-		},
 	}
 	if proto != "" {
 		client.NextProtos = []string{proto}
@@ -139,7 +133,7 @@ func checkOne(cfg *tls.Config, host, proto string) error {
 	}()
 	tc := tls.Client(a, client)
 	err := tc.HandshakeContext(context.Background())
-	got := tc.ConnectionState().NegotiatedProtocol
+	state := tc.ConnectionState()
 	_ = a.Close()
 	if serverErr := <-done; serverErr != nil {
 		return errors.Join(serverErr, err)
@@ -147,10 +141,13 @@ func checkOne(cfg *tls.Config, host, proto string) error {
 	if err != nil {
 		return err
 	}
-	if got != proto {
-		return fmt.Errorf("selected %q", got)
+	if state.NegotiatedProtocol != proto {
+		return fmt.Errorf("selected %q", state.NegotiatedProtocol)
 	}
-	return nil
+	if host == "" {
+		return nil
+	}
+	return verifyName(state.PeerCertificates[0], host)
 }
 
 // verifyName is VerifyHostname that also takes the old CommonName, which
