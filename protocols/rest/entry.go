@@ -53,7 +53,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 
 // finish ends a call whose handler has returned or panicked. It is deferred.
 func (s *Server) finish(call *protocols.Call, rw *response) {
-	res := protocols.Result{Sent: rw.sent}
+	var res protocols.Result
 	p := recover()
 	abort := false
 	if p != nil {
@@ -67,7 +67,7 @@ func (s *Server) finish(call *protocols.Call, rw *response) {
 		}
 	}
 	if !call.Detached() {
-		res.Status = rw.result(call.Protocol)
+		res.Status, res.Sent = rw.result(call.Protocol), rw.sent
 		call.Finish(res)
 	}
 	if abort {
