@@ -41,9 +41,9 @@ func (p *port) drain(ctx context.Context) error {
 		}
 	})
 	start := time.Now()
-	p.Log.Info("draining", "connections", len(p.conns.List()))
+	p.Log.Info("draining", "connections", p.conns.Len())
 
-	if !p.quiet() {
+	if p.conns.Len() > 0 { // otherwise there is nobody to wait for
 		pause(ctx, p.Drain.NotReady)
 	}
 	for _, m := range p.muxes {
@@ -74,9 +74,7 @@ func (p *port) drain(ctx context.Context) error {
 	return nil
 }
 
-// quiet reports whether no connection is open: then there is nobody to wait for.
-func (p *port) quiet() bool { return len(p.conns.List()) == 0 }
-
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return
@@ -92,7 +90,7 @@ func pause(ctx context.Context, d time.Duration) {
 // drainWeb ends HTTP and gRPC: last calls are taken, then net/http sends
 // GOAWAY and waits for what is in flight.
 func (p *port) drainWeb(ctx context.Context) error {
-	for ctx.Err() == nil && p.expectsCalls(time.Now()) {
+	for ctx.Err() == nil && p.conns.Any(expectsCall) {
 		pause(ctx, lookEvery)
 	}
 	p.conns.CloseAll(conn.ReasonDrained, func(c *conn.Conn) bool {
@@ -108,28 +106,20 @@ func (p *port) drainWeb(ctx context.Context) error {
 	return err
 }
 
-// expectsCalls reports whether a connection may still bring a request that was
+// expectsCall reports whether a connection may still bring a request that was
 // sent before its client could know of the drain.
-func (p *port) expectsCalls(now time.Time) bool {
-	for _, c := range p.conns.List() {
-		waited := now.Sub(c.Since())
-		switch c.State() {
-		case protocols.StateOpening:
-			if waited < lastCall {
-				return true
-			}
-		case protocols.StateHandshake:
-			if waited < handshakeCall {
-				return true
-			}
-		case protocols.StateIdle:
-			if c.Facts().Kind == protocols.KindHTTP1 && waited < lastCall {
-				return true
-			}
-		case protocols.StateActive, protocols.StateUpgraded, protocols.StateTunnel, protocols.StateClosed:
-		}
+func expectsCall(c *conn.Conn) bool {
+	waited := time.Since(c.Since())
+	switch c.State() {
+	case protocols.StateOpening:
+		return waited < lastCall
+	case protocols.StateHandshake:
+		return waited < handshakeCall
+	case protocols.StateIdle:
+		return waited < lastCall && c.Facts().Kind == protocols.KindHTTP1
+	default:
+		return false
 	}
-	return false
 }
 
 // drainRest waits for connections that nobody here serves: tunnels, and what

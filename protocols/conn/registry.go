@@ -235,20 +235,38 @@ func (r *Registry) Get(id string) *Conn {
 
 // List returns the open connections, the oldest first.
 func (r *Registry) List() []*Conn {
-	r.mu.Lock()
-	list := make([]*Conn, 0, len(r.open))
-	for _, c := range r.open {
-		list = append(list, c)
-	}
-	r.mu.Unlock()
+	list := r.snapshot()
 	slices.SortFunc(list, func(a, b *Conn) int { return a.Facts().Accepted.Compare(b.Facts().Accepted) })
 	return list
 }
 
-// CloseAll closes every connection that match accepts, for that reason, and
-// returns how many.
+// snapshot returns the open connections in no order.
+func (r *Registry) snapshot() []*Conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*Conn, 0, len(r.open))
+	for _, c := range r.open {
+		list = append(list, c)
+	}
+	return list
+}
+
+// Len is how many connections are open.
+func (r *Registry) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.open)
+}
+
+// Any reports whether match accepts an open connection.
+func (r *Registry) Any(match func(*Conn) bool) bool {
+	return slices.ContainsFunc(r.snapshot(), match)
+}
+
+// CloseAll closes every connection that match accepts, or all if it is nil, for
+// that reason, and returns how many.
 func (r *Registry) CloseAll(why Reason, match func(*Conn) bool) (n int) {
-	for _, c := range r.List() {
+	for _, c := range r.snapshot() {
 		if match == nil || match(c) {
 			_ = c.CloseFor(why) // a socket that fails to close is gone as well
 			n++
