@@ -218,7 +218,9 @@ func TestPanicsAreRecovered(t *testing.T) {
 	<-done
 }
 
-type panicking struct{ healthpb.UnimplementedHealthServer }
+type panicking struct {
+	healthpb.UnimplementedHealthServer
+}
 
 func (panicking) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
 	panic("on demand")
