@@ -21,14 +21,13 @@ const module = "github.com/oneport-edge/oneport"
 
 // pkg is what go list says of one package.
 type pkg struct {
-	ImportPath   string
-	Dir          string
-	Name         string
-	GoFiles      []string
-	Imports      []string
-	TestImports  []string
-	XTestImports []string
-	Deps         []string
+	ImportPath   string   `json:"ImportPath"`
+	Dir          string   `json:"Dir"`
+	GoFiles      []string `json:"GoFiles"`
+	Imports      []string `json:"Imports"`
+	TestImports  []string `json:"TestImports"`
+	XTestImports []string `json:"XTestImports"`
+	Deps         []string `json:"Deps"`
 }
 
 // rel is the path within the module: "protocols/mux", "." for the root.

@@ -57,7 +57,7 @@ func write(t *testing.T, ca *certs.CA, dir, file, name string) certs.Pair {
 
 // shown is the certificate that a handshake with cfg shows to a client that
 // asks for that name.
-func shown(t *testing.T, cfg *tls.Config, client *tls.Config) (tls.ConnectionState, error) {
+func shown(t *testing.T, cfg, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	a, b := net.Pipe()
 	defer a.Close()

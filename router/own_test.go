@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"testing"
@@ -115,7 +116,7 @@ func TestServeTwice(t *testing.T) {
 	t.Parallel()
 	srv := newServer()
 	oneporttest.Start(t, srv)
-	if err := srv.Serve(t.Context(), oneporttest.NewListener()); err != router.ErrServed {
+	if err := srv.Serve(t.Context(), oneporttest.NewListener()); !errors.Is(err, router.ErrServed) {
 		t.Errorf("got %v", err)
 	}
 }

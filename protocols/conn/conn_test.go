@@ -57,8 +57,12 @@ func TestBounds(t *testing.T) {
 		{"per /64", conn.Bounds{PerIP: 1}, []string{"2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"}, []conn.Reason{0, conn.ReasonOverPerIP, 0}},
 		{"IPv4 in IPv6", conn.Bounds{PerIP: 1}, []string{"203.0.113.1", "::ffff:203.0.113.1"}, []conn.Reason{0, conn.ReasonOverPerIP}},
 		{"private are exempt", conn.Bounds{PerIP: 1}, []string{"10.0.0.1", "10.0.0.1", "::1", "::1", "fe80::1", "fe80::1"}, make([]conn.Reason, 6)},
-		{"exempt by list", conn.Bounds{PerIP: 1, Exempt: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}},
-			[]string{"203.0.113.1", "203.0.113.1", "10.0.0.1", "10.0.0.1"}, []conn.Reason{0, 0, 0, conn.ReasonOverPerIP}},
+		{
+			"exempt by list",
+			conn.Bounds{PerIP: 1, Exempt: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}},
+			[]string{"203.0.113.1", "203.0.113.1", "10.0.0.1", "10.0.0.1"},
+			[]conn.Reason{0, 0, 0, conn.ReasonOverPerIP},
+		},
 		{"no bounds", conn.Bounds{Total: -1, PerIP: -1, PreRoute: -1}, []string{"203.0.113.1", "203.0.113.1"}, make([]conn.Reason, 2)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

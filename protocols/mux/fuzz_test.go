@@ -66,7 +66,8 @@ func (c *chunked) SetDeadline(time.Time) error      { return nil }
 func (c *chunked) SetReadDeadline(time.Time) error  { return nil }
 func (c *chunked) SetWriteDeadline(time.Time) error { return nil }
 func (c *chunked) LocalAddr() net.Addr              { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443} }
-func (c *chunked) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2), Port: 5} }
+
+func (c *chunked) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2), Port: 5} }
 
 // plainPort is a plaintext mux whose verdicts can be read.
 type plainPort struct {

@@ -84,7 +84,7 @@ func TestResponseWriterKeepsItsAbilities(t *testing.T) {
 		if _, ok := w.(http.Flusher); !ok {
 			errs = append(errs, errors.New("no Flusher"))
 		}
-		if _, ok := w.(http.CloseNotifier); !ok {
+		if _, ok := w.(http.CloseNotifier); !ok { //nolint:staticcheck // deprecated, and Gin needs it
 			errs = append(errs, errors.New("no CloseNotifier, which Gin asserts"))
 		}
 		rc := http.NewResponseController(w)
@@ -189,7 +189,7 @@ func TestAccessLine(t *testing.T) {
 func TestTrustedProxies(t *testing.T) {
 	t.Parallel()
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, r.Header.Get("X-Forwarded-For")+r.Header.Get("X-Forwarded-Whatever")+r.Header.Get("X-Real-Ip")+r.Header.Get("Forwarded"))
+		io.WriteString(w, r.Header.Get("X-Forwarded-For")+r.Header.Get("X-Forwarded-Whatever")+r.Header.Get("X-Real-IP")+r.Header.Get("Forwarded"))
 	})
 	for _, trusted := range []bool{false, true} {
 		opts := rest.Options{Handler: h}

@@ -100,7 +100,7 @@ func (e *endpoint) try(ctx context.Context, header http.Header, compress bool) (
 		EnableCompression: compress,
 		Subprotocols:      header["Sec-Websocket-Protocol"],
 	}
-	header.Del("Sec-Websocket-Protocol")
+	header.Del("Sec-WebSocket-Protocol")
 	return d.DialContext(ctx, "ws://example.com/", header)
 }
 
@@ -129,7 +129,7 @@ func (e *endpoint) raw(t *testing.T, headers string, extra []byte) (net.Conn, *b
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Sec-Websocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+	if res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
 		t.Fatalf("handshake: %v", res)
 	}
 	return c, br
@@ -277,7 +277,7 @@ func TestHandshakeRefusals(t *testing.T) {
 			t.Errorf("%s: %v", tc.name, err)
 		} else if res.StatusCode != tc.want {
 			t.Errorf("%s: got %d, want %d", tc.name, res.StatusCode, tc.want)
-		} else if tc.want == 426 && res.Header.Get("Sec-Websocket-Version") != "13" {
+		} else if tc.want == 426 && res.Header.Get("Sec-WebSocket-Version") != "13" {
 			t.Errorf("%s: 426 does not say which version", tc.name)
 		}
 		c.Close()
@@ -470,7 +470,7 @@ func TestPeerCloses(t *testing.T) {
 func TestDeadPeerIsFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan time.Duration, 2)
-		e := serve(t, ws.Options{}, func(ctx context.Context, c *ws.Conn) error {
+		e := serve(t, ws.Options{}, func(_ context.Context, c *ws.Conn) error {
 			start := time.Now()
 			_, _, err := c.Read()
 			ended <- time.Since(start)
@@ -698,7 +698,7 @@ func TestDrain(t *testing.T) {
 
 func TestDrainCutsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := serve(t, ws.Options{}, func(ctx context.Context, c *ws.Conn) error {
+		e := serve(t, ws.Options{}, func(_ context.Context, c *ws.Conn) error {
 			_, _, err := c.Read()
 			return err
 		})
