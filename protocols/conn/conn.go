@@ -40,9 +40,9 @@ type Conn struct {
 	flags    flags
 	onWrite  func() // runs once, before the next write
 
-	once   sync.Once
-	reason atomic.Uint32
-	err    error
+	once    sync.Once
+	onClose atomic.Pointer[func()]
+	err     error
 }
 
 type flags uint8
@@ -282,15 +282,26 @@ func (c *Conn) clamp(t time.Time) time.Time {
 	return t
 }
 
+// OnClose runs f when the connection is closed, at once if it is already. f may
+// run twice. A second OnClose replaces the first.
+func (c *Conn) OnClose(f func()) {
+	c.onClose.Store(&f)
+	if c.State() == protocols.StateClosed {
+		f()
+	}
+}
+
 // Close closes the socket and takes the connection out of the registry.
 func (c *Conn) Close() error { return c.CloseFor(ReasonDone) }
 
 // CloseFor closes with a reason. The first close counts.
 func (c *Conn) CloseFor(why Reason) error {
 	c.once.Do(func() {
-		c.reason.Store(uint32(why))
 		c.err = c.raw.Close()
 		c.Step(protocols.StateClosed)
+		if f := c.onClose.Load(); f != nil {
+			(*f)()
+		}
 		c.reg.remove(c, why)
 	})
 	return c.err

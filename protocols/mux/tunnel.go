@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +53,10 @@ func matchName(pattern, name string) bool {
 
 // tunnel passes c through to its upstream, until both directions have ended.
 func (m *Mux) tunnel(c *conn.Conn, h *handshake) {
-	up, err := (&net.Dialer{Deadline: c.Deadline()}).DialContext(h, "tcp", h.upward.To)
+	ctx, cancel := context.WithCancel(h)
+	defer cancel()
+	c.OnClose(cancel) // a client that is closed meanwhile waits for no upstream
+	up, err := (&net.Dialer{Deadline: c.Deadline()}).DialContext(ctx, "tcp", h.upward.To)
 	if err != nil {
 		m.Log.Warn("passthrough upstream cannot be reached", "upstream", h.upward.To, "sni", h.sni, "err", err)
 		c.Unmute()

@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -222,10 +224,7 @@ func (c *Conn) protect(h HandlerFunc) (err error) {
 func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 	s.mu.Lock()
 	s.draining = true
-	conns := make([]*Conn, 0, len(s.open))
-	for c := range s.open {
-		conns = append(conns, c)
-	}
+	conns := slices.Collect(maps.Keys(s.open))
 	s.mu.Unlock()
 
 	rand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] })
@@ -242,27 +241,41 @@ func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.mu.Lock()
-	conns = conns[:0]
-	for c := range s.open {
-		conns = append(conns, c)
+	// The time is over: whoever was not told yet is told now, and then cut off.
+	s.each(func(c *Conn) { c.Close(CloseGoingAway, "server is going away") })
+	if s.emptyWithin(abortWait) {
+		return ctx.Err()
 	}
-	s.mu.Unlock()
-	for _, c := range conns {
-		c.abort()
-	}
-	// Their handlers see an error now. One that does not return is left behind.
-	t := time.NewTimer(abortWait)
-	defer t.Stop()
-	select {
-	case <-s.empty():
-	case <-t.C:
-	}
+	s.each((*Conn).abort)
+	s.emptyWithin(abortWait) // a handler that does not return now is left behind
 	return ctx.Err()
 }
 
-// abortWait is how long handlers have to return once they were cut off.
-const abortWait = time.Second
+// abortWait is how long sessions have to end once the drain's time is over,
+// and once more when they were cut off.
+const abortWait = 500 * time.Millisecond
+
+// each calls f for every open session.
+func (s *Server) each(f func(*Conn)) {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.open))
+	s.mu.Unlock()
+	for _, c := range conns {
+		f(c)
+	}
+}
+
+// emptyWithin waits for the sessions to end, and reports whether they did.
+func (s *Server) emptyWithin(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-s.empty():
+		return true
+	case <-t.C:
+		return false
+	}
+}
 
 // sleep waits for d and reports whether ctx let it.
 func sleep(ctx context.Context, d time.Duration) bool {
