@@ -166,6 +166,8 @@ func (d *demo) settings(t *testing.T, dir string) {
 		"ONEPORT_DESCRIPTORS=" + descriptors, // a FileDescriptorSet of the same
 		"ONEPORT_SPKI=" + spki(t, d.certs+"/server.crt"),
 		"ONEPORT_OUT=" + dir, // a folder to write to
+		// node 18 takes the first address of localhost alone: ::1, as a rule.
+		"NODE_OPTIONS=--dns-result-order=ipv4first",
 	}
 }
 
