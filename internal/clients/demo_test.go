@@ -249,18 +249,18 @@ func (d *demo) command(t *testing.T, limit time.Duration, name string, args ...s
 func (d *demo) output(t *testing.T, limit time.Duration, name string, args ...string) (stdout, both string, code int) {
 	t.Helper()
 	cmd := d.command(t, limit, name, args...)
-	var one, all bytes.Buffer
-	cmd.Stdout = io.MultiWriter(&one, &all)
-	cmd.Stderr = &all
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
+	both = out.String() + errs.String()
 	var exit *exec.ExitError
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		t.Fatalf("%v: internal/clients/setup.sh installs it", err)
 	case err != nil && !errors.As(err, &exit):
-		t.Fatalf("%s: %v\n%s", name, err, all.Bytes())
+		t.Fatalf("%s: %v\n%s", name, err, both)
 	}
-	return one.String(), all.String(), cmd.ProcessState.ExitCode()
+	return out.String(), both, cmd.ProcessState.ExitCode()
 }
 
 // run is output for a program that has to succeed. It gives what it wrote to stdout.
