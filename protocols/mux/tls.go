@@ -69,7 +69,13 @@ func (m *Mux) serveTLS(c *conn.Conn) {
 			m.tunnel(c, h)
 			return
 		}
-		m.drop(c, m.handshakeReason(h, err), err)
+		why := m.handshakeReason(h, err)
+		if why == conn.ReasonClientCert {
+			// In TLS 1.3 a client sends its request before it can know, and the
+			// alert that crypto/tls has sent would be lost.
+			linger(c)
+		}
+		m.drop(c, why, err)
 		return
 	}
 
@@ -167,13 +173,20 @@ const (
 	lingerBytes = 64 << 10
 )
 
-// refuseTLS answers TLS on a plaintext listener. It reads on for a moment
-// before it closes: unread input would turn the close into a reset, and the
-// answer would be lost (RFC 9112, 9.6).
+// refuseTLS answers TLS on a plaintext listener.
 func (m *Mux) refuseTLS(c *conn.Conn) {
-	_ = c.SetDeadline(time.Now().Add(lingerTime))
-	if _, err := io.WriteString(c, tlsOnPlain); err == nil && c.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, c, lingerBytes)
+	if _, err := io.WriteString(c, tlsOnPlain); err == nil {
+		linger(c)
 	}
 	m.drop(c, conn.ReasonTLSOnPlain, nil)
+}
+
+// linger ends our side and reads on for a moment before the close: unread
+// input would turn that into a reset, and what was said last would be lost
+// (RFC 9112, 9.6).
+func linger(c *conn.Conn) {
+	_ = c.SetDeadline(time.Now().Add(lingerTime)) // an error shows in what follows
+	if c.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, c, lingerBytes)
+	}
 }

@@ -1,6 +1,6 @@
 // Package rpc builds gRPC servers that run behind the port: health,
-// reflection, keepalive limits, panic recovery, and credentials that tell
-// handlers the real client and its TLS state.
+// reflection, gzip, keepalive limits, panic recovery, and credentials that
+// tell handlers the real client and its TLS state.
 //
 //	var services rpc.Services
 //	pb.RegisterGreeterServer(&services, greeter) // records, builds nothing yet

@@ -156,8 +156,12 @@ func (c *Conn) refuse(code int, reason string) error {
 }
 
 // isProtocolError reports whether gorilla says that the peer broke the
-// protocol. It has no type for that, only its prefix; it will not read on.
-func isProtocolError(err error) bool { return strings.HasPrefix(err.Error(), "websocket: ") }
+// protocol. It has no type for that, only its prefix, which its close error
+// has as well; it will not read on.
+func isProtocolError(err error) bool {
+	var ce *websocket.CloseError
+	return !errors.As(err, &ce) && strings.HasPrefix(err.Error(), "websocket: ")
+}
 
 // CloseRead is for handlers that expect no messages: pings, pongs and the
 // peer's close are taken care of in the background, and a message ends the

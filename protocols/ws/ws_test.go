@@ -677,6 +677,7 @@ func TestDrain(t *testing.T) {
 				c.Close()
 			})
 		}
+		synctest.Wait() // a client sees 101 before its session is one
 		if err := e.server.Drain(t.Context(), 20*time.Second); err != nil {
 			t.Error(err)
 		}

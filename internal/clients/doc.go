@@ -1,0 +1,15 @@
+// Package clients proves that programs nobody here wrote just work on the
+// port: curl, nghttp, h2load, node's own clients, ws, grpc-js, connect-node,
+// Python's http.client, grpcio and Chromium. It has tests only, behind the
+// build tag clients, because they need those programs:
+//
+//	make test-clients    # as root, with apt: installs what is missing
+//
+// One test builds the oneport binary, starts "oneport demo", sends everything
+// against that one process, and ends it with SIGTERM while clients are
+// connected. The scripts are in node and python; each is one program's, takes
+// its settings from the environment and ends at the first wrong answer.
+//
+// The rule: a script that finds something wrong with oneport is not made to
+// accept it.
+package clients
