@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -65,6 +66,11 @@ func Demo(opts DemoOptions) (*router.Server, error) {
 // echoMostBody bounds what /api/echo sends back.
 const echoMostBody = 16 << 20
 
+// pagePolicy lets the page load its own script and style, and talk to the port
+// that served it. Its icon is a data URI.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
 func demoHTTP(files fs.FS, caCert string) http.Handler {
 	e := rest.NewEngine()
 	e.Get("/api/hello", func(w http.ResponseWriter, _ *http.Request) {
@@ -79,10 +85,11 @@ func demoHTTP(files fs.FS, caCert string) http.Handler {
 		writeJSON(w, who)
 	})
 	e.Any("/api/echo", func(w http.ResponseWriter, r *http.Request) {
-		if ct := r.Header.Get("Content-Type"); ct != "" {
-			w.Header().Set("Content-Type", ct)
-			w.Header().Set("X-Content-Type-Options", "nosniff")
-		}
+		h := w.Header()
+		h.Set("Content-Type", cmp.Or(r.Header.Get("Content-Type"), "application/octet-stream"))
+		// What a stranger wrote must never run as a page of this origin.
+		h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+		h.Set("X-Content-Type-Options", "nosniff")
 		// Read first, answer then: a client that sends all before it reads
 		// would wait for us, and we for it.
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, echoMostBody))
@@ -103,9 +110,11 @@ func demoHTTP(files fs.FS, caCert string) http.Handler {
 	pages := http.FileServerFS(files)
 	for _, path := range []string{"/", "/demo.js", "/demo.css"} {
 		e.Get(path, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-			w.Header().Set("X-Content-Type-Options", "nosniff")
-			w.Header().Set("Referrer-Policy", "no-referrer")
+			h := w.Header()
+			h.Set("Content-Security-Policy", pagePolicy)
+			h.Set("X-Content-Type-Options", "nosniff")
+			h.Set("Referrer-Policy", "no-referrer")
+			h.Set("Cache-Control", "no-cache") // the next build has another page
 			pages.ServeHTTP(w, r)
 		})
 	}
