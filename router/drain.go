@@ -50,6 +50,7 @@ func (p *port) drain(ctx context.Context) error {
 		m.Close()
 	}
 	p.web.Drain()
+	close(p.draining)
 
 	var (
 		ending sync.WaitGroup

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -257,6 +259,56 @@ func TestDrainHardEnd(t *testing.T) {
 			t.Errorf("gRPC stream: %v", err)
 		}
 		close(release)
+	})
+}
+
+// endless is a gRPC service whose stream ends only when the port drains.
+type endless struct {
+	echov1.UnimplementedEchoServer
+	srv *router.Server
+}
+
+func (e endless) ServerStream(_ *echov1.ServerStreamRequest, out grpc.ServerStreamingServer[echov1.ServerStreamResponse]) error {
+	if err := out.Send(&echov1.ServerStreamResponse{Message: "here"}); err != nil {
+		return err
+	}
+	select {
+	case <-e.srv.Draining():
+		return status.Error(codes.Unavailable, "come back")
+	case <-out.Context().Done():
+		return out.Context().Err()
+	}
+}
+
+// A stream without an end of its own learns of the drain, when the red phase
+// is over, and does not hold it up.
+func TestEndlessStreamsLearnOfTheDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := &router.Server{Log: slog.New(slog.DiscardHandler), Drain: router.Drain{NotReady: 5 * time.Second}}
+		echov1.RegisterEchoServer(srv, endless{srv: srv})
+		port := oneporttest.Start(t, srv)
+		stream, err := echov1.NewEchoClient(port.GRPC()).ServerStream(t.Context(), &echov1.ServerStreamRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		start := time.Now()
+		go func() {
+			_, err := stream.Recv()
+			if d := time.Since(start); d < 5*time.Second {
+				t.Errorf("ended in the red phase, after %v", d)
+			}
+			ended <- err
+		}()
+		if err := port.Stop(); err != nil || time.Since(start) > 8*time.Second {
+			t.Errorf("the drain ended with %v after %v", err, time.Since(start))
+		}
+		if err := <-ended; status.Code(err) != codes.Unavailable || status.Convert(err).Message() != "come back" {
+			t.Errorf("the stream ended with %v", err)
+		}
 	})
 }
 

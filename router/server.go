@@ -96,6 +96,7 @@ type Server struct {
 	ready    atomic.Bool
 	quit     chan struct{} // closed by Close
 	quitOnce sync.Once
+	draining chan struct{} // closed by drain
 
 	mu     sync.Mutex // guards the fields below, until served
 	routes []socketRoute
@@ -172,6 +173,7 @@ func (s *Server) init() {
 		})
 		s.sessions = ws.NewServer(s.Log)
 		s.quit = make(chan struct{})
+		s.draining = make(chan struct{})
 	})
 }
 
@@ -214,6 +216,15 @@ func (s *Server) UsesServerOptions() { s.ownRPC.Store(true) }
 // Ready reports whether the port serves and does not drain: what a readiness
 // probe wants to know.
 func (s *Server) Ready() bool { return s.ready.Load() }
+
+// Draining is closed when the port has closed and calls in flight are waited
+// for. A handler whose call has no end of its own (a gRPC server stream,
+// server-sent events) returns then; otherwise it uses up Drain.Timeout and is
+// cut off. WebSocket handlers need not look: their sessions are closed.
+func (s *Server) Draining() <-chan struct{} {
+	s.init()
+	return s.draining
+}
 
 // Conns lists the open connections, the oldest first.
 func (s *Server) Conns() []*protocols.Conn {
