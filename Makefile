@@ -11,6 +11,8 @@ COMMIT  := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 30s
 ROUNDS  ?= 15
+# Folders with a buf.yaml of their own.
+PROTO   := proto examples/chat/chatpb
 
 .PHONY: help
 help: ## list the targets
@@ -48,7 +50,7 @@ suites: $(BIN)/suites ## h2spec, the grpc interop client and grpcurl, from the G
 .PHONY: test-clients
 test-clients: ## curl, nghttp, h2load, node, Python and Chromium against the demo (root, apt)
 	internal/clients/setup.sh
-	go test -tags $(TAGS),clients -count=1 -v ./internal/clients
+	go test -tags $(TAGS),clients -count=1 -v ./internal/clients ./examples/...
 
 .PHONY: check
 check: lint ## lint, and look whether generated code and formatting are up to date
@@ -60,7 +62,7 @@ check: lint ## lint, and look whether generated code and formatting are up to da
 lint: $(BIN)/lint ## golangci-lint and buf lint
 	$(BIN)/golangci-lint run ./...
 	$(MAKE) $(BIN)/buf
-	cd proto && ../$(BIN)/buf lint
+	for dir in $(PROTO); do $(BIN)/buf lint "$$dir"; done
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s)
@@ -77,7 +79,7 @@ bench: ## compare the port with the same handlers on ports of their own
 
 .PHONY: proto
 proto: $(BIN)/buf $(BIN)/gen ## generate Go from the .proto files
-	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" buf generate
+	export PATH="$(CURDIR)/$(BIN):$$PATH"; for dir in $(PROTO); do (cd "$$dir" && buf generate); done
 
 # Tools have modules of their own, so that what they need never reaches an
 # embedder's go.sum. A stamp file says that all tools of a module are built.
