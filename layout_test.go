@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/oneport-edge/oneport/protocols/conn"
 )
 
 const module = "github.com/oneport-edge/oneport"
@@ -328,6 +330,37 @@ func TestArchitectureIsTrue(t *testing.T) {
 	for path := range named {
 		if _, err := os.Stat(path); err != nil {
 			t.Errorf("ARCHITECTURE.md names `%s`, which does not exist", path)
+		}
+	}
+}
+
+// The program in the README is the one in examples/embed, which is compiled
+// and tested.
+func TestReadmeShowsTheExample(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile("examples/embed/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(readme), "```go\n")
+	block, _, ok := strings.Cut(rest, "```")
+	if !ok || !strings.Contains(string(program), block) {
+		t.Errorf("README.md's first Go block is not in examples/embed/main.go:\n%s", block)
+	}
+}
+
+// docs/operations.md explains every reason a connection may end for.
+func TestReasonsAreDocumented(t *testing.T) {
+	b, err := os.ReadFile("docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, why := range conn.Reasons() {
+		if !strings.Contains(string(b), "`"+why.String()+"`") {
+			t.Errorf("docs/operations.md does not explain `%s`", why)
 		}
 	}
 }

@@ -27,6 +27,7 @@ type Port struct {
 
 	t      testing.TB
 	ca     *certs.CA
+	addr   net.Addr
 	dial   func(context.Context) (net.Conn, error)
 	client *tls.Certificate // shown by all clients, if set
 	stop   func() error
@@ -59,7 +60,7 @@ func serve(t testing.TB, srv *router.Server, ln net.Listener, dial func(context.
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Port{Server: srv, t: t, ca: ca, dial: dial}
+	p := &Port{Server: srv, t: t, ca: ca, addr: ln.Addr(), dial: dial}
 	if srv.Certs == nil {
 		cert, err := ca.Server(Name, "localhost", "127.0.0.1")
 		if err != nil {
@@ -120,6 +121,9 @@ func (p *Port) As(name string) {
 
 // CA is the pool that verifies the port's certificate.
 func (p *Port) CA() *x509.CertPool { return p.ca.Pool() }
+
+// Addr is the port's address: a real one after Listen.
+func (p *Port) Addr() net.Addr { return p.addr }
 
 // Dial opens a bare connection to the port.
 func (p *Port) Dial(ctx context.Context) (net.Conn, error) { return p.dial(ctx) }

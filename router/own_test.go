@@ -98,9 +98,12 @@ func TestWebSocketPatterns(t *testing.T) {
 	web := gin.New()
 	web.GET("/ws/:room", func(c *gin.Context) { c.String(http.StatusOK, "a page about "+c.Param("room")) })
 	srv := &router.Server{HTTP: web, Log: slog.New(slog.DiscardHandler)}
-	srv.WebSocket("/ws/{room}", func(_ context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte("a room")) })
+	srv.WebSocket("/ws/{room}", func(_ context.Context, c *ws.Conn) error {
+		r := c.Request()
+		return c.Write(ws.Text, []byte("a "+r.PathValue("room")+" room for "+r.URL.Query().Get("name")))
+	})
 	port := oneporttest.Listen(t, srv)
-	if _, msg, err := port.WebSocket("/ws/red").ReadMessage(); err != nil || string(msg) != "a room" {
+	if _, msg, err := port.WebSocket("/ws/red?name=eve").ReadMessage(); err != nil || string(msg) != "a red room for eve" {
 		t.Errorf("got %q, %v", msg, err)
 	}
 	if _, body := get(t, port.HTTP1(), port.URL("/ws/red")); body != "a page about red" {

@@ -30,7 +30,8 @@ var ErrServed = errors.New("router: a Server serves once")
 var ErrDrainTimeout = errors.New("router: drain did not finish in time")
 
 // Server is one port, or several that share everything behind them. The zero
-// value of each field is a working default.
+// value of each field is a working default. Fill in the fields before calling
+// any method; what is changed later has no effect.
 type Server struct {
 	// Addr is what ListenAndServe listens on; "" means ":443". With Listeners
 	// it is not used.
@@ -189,8 +190,9 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 }
 
 // WebSocket serves upgrades of a path with h. The pattern is one of
-// http.ServeMux without a method, as "/ws" or "/rooms/{room}" (see
-// http.Request.PathValue). Requests for it that are no upgrades go to HTTP.
+// http.ServeMux without a method, as "/ws" or "/rooms/{room}"; its wildcards
+// are in the handler's ws.Conn.Request. Requests for the path that are no
+// upgrades go to HTTP.
 func (s *Server) WebSocket(pattern string, h ws.HandlerFunc) {
 	if s.served.Load() {
 		s.init()
@@ -203,8 +205,7 @@ func (s *Server) WebSocket(pattern string, h ws.HandlerFunc) {
 }
 
 // WebSocketHandler gives h as an http.Handler, to be mounted in HTTP: in Gin
-// with gin.WrapH. Its sessions are drained and counted like all others. Set
-// Log first.
+// with gin.WrapH. Its sessions are drained and counted like all others.
 func (s *Server) WebSocketHandler(h ws.HandlerFunc, opts ws.Options) http.Handler {
 	s.init()
 	return s.sessions.Handler(h, opts)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,8 +36,9 @@ type Conn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	call   *protocols.Call // nil outside of a port
-	reader sync.WaitGroup  // CloseRead's goroutine
-	heard  atomic.Bool     // something arrived since the last look
+	req    *http.Request
+	reader sync.WaitGroup // CloseRead's goroutine
+	heard  atomic.Bool    // something arrived since the last look
 
 	mu      sync.Mutex // guards the fields below
 	quiet   sync.Cond  // on mu: writing became false
@@ -57,6 +59,10 @@ type Conn struct {
 // Context is the handler's context: it carries the [protocols.Call] and ends
 // when the session does or begins to.
 func (c *Conn) Context() context.Context { return c.ctx }
+
+// Request is the handshake: its query, headers, cookies and path values. Its
+// body is empty and its context is the session's.
+func (c *Conn) Request() *http.Request { return c.req }
 
 // Subprotocol is the one that was agreed on, or "".
 func (c *Conn) Subprotocol() string { return c.g.Subprotocol() }
