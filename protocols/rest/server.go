@@ -60,6 +60,10 @@ const (
 
 	streamWindow = 256 << 10
 	connWindow   = 1 << 20
+	// frameSize is the largest frame a client may send: a TLS record. net/http would
+	// allow 1 MiB, four times what fits into streamWindow, and keeps a buffer of
+	// the largest frame that came for as long as the connection lives.
+	frameSize = 16 << 10
 	// An HTTP/2 peer that is silent this long is asked for a sign of life, and
 	// has as long as pingTimeout to give it.
 	pingAfter   = 30 * time.Second
@@ -112,6 +116,7 @@ func NewServer(opts Options) *Server {
 		ConnState:         connState,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          opts.Streams,
+			MaxReadFrameSize:              frameSize,
 			MaxReceiveBufferPerStream:     streamWindow,
 			MaxReceiveBufferPerConnection: connWindow,
 			SendPingTimeout:               pingAfter,
