@@ -161,8 +161,11 @@ type callContext struct {
 }
 
 func (c *callContext) Value(key any) any {
-	if key == (callKey{}) {
+	switch key {
+	case callKey{}:
 		return &c.call
+	case connKey{}:
+		return c.call.Conn
 	}
 	return c.Context.Value(key)
 }
