@@ -70,6 +70,9 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, http.ErrNotSupported
 	}
 	c, brw, err := h.Hijack()
+	if t, ok := c.(*http1Conn); ok {
+		c = t.Conn
+	}
 	if err == nil {
 		w.hijacked = true
 		if w.status == 0 {

@@ -133,7 +133,7 @@ func debugLog(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler()
 // Serve serves the connections that ln gives, until Shutdown or Close, and
 // then returns nil.
 func (s *Server) Serve(ln net.Listener) error {
-	err := s.http.Serve(ln)
+	err := s.http.Serve(http1Listener{ln})
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
@@ -156,11 +156,16 @@ func (s *Server) Close() error { return s.http.Close() }
 type tracked interface {
 	Facts() *protocols.Conn
 	Step(next protocols.State) bool
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
 }
 
 // track finds the tracked connection in c, below TLS if need be; nil if there is none.
 func track(c net.Conn) tracked {
-	if t, ok := c.(*tls.Conn); ok {
+	switch t := c.(type) {
+	case *http1Conn:
+		return t.tracked
+	case *tls.Conn:
 		c = t.NetConn()
 	}
 	t, _ := c.(tracked)
