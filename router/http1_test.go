@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -88,6 +90,30 @@ func TestHTTP1KeepAlive(t *testing.T) {
 	})
 }
 
+// A handler's own read deadline holds.
+func TestHTTP1ReadDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type result struct {
+			err  error
+			took time.Duration
+		}
+		results := make(chan result, 1)
+		port := oneporttest.Start(t, &router.Server{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			start := time.Now()
+			if err := http.NewResponseController(w).SetReadDeadline(start.Add(3 * time.Second)); err != nil {
+				t.Error(err)
+			}
+			_, err := io.ReadAll(r.Body)
+			results <- result{err, time.Since(start)}
+		})})
+		c := port.DialTLS("http/1.1")
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: oneport.test\r\nContent-Length: 4\r\n\r\nbo")
+		if got := <-results; !errors.Is(got.err, os.ErrDeadlineExceeded) || got.took != 3*time.Second {
+			t.Errorf("the body ended with %v after %v", got.err, got.took)
+		}
+	})
+}
+
 // Who hijacks a connection gets the *tls.Conn, and reads a byte at a time if
 // he likes.
 func TestHTTP1Hijack(t *testing.T) {
@@ -129,4 +155,37 @@ func TestHTTP1Hijack(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A handler that works for longer than BodyIdle on what it has read so far may
+// read on: only its reads count.
+func TestBodyIdleOfABusyHandler(t *testing.T) {
+	for _, version := range []string{"http/1.1", "h2"} {
+		t.Run(version, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				port := oneporttest.Start(t, &router.Server{HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					first := make([]byte, 1)
+					_, err := io.ReadFull(r.Body, first)
+					time.Sleep(5 * time.Minute)
+					rest, err2 := io.ReadAll(r.Body)
+					if err := errors.Join(err, err2); err != nil {
+						t.Error(err)
+					}
+					w.Write(slices.Concat(first, rest))
+				})})
+				c := port.HTTP1()
+				if version == "h2" {
+					c = port.HTTP2()
+				}
+				res, err := c.Post(port.URL("/"), "text/plain", strings.NewReader("body"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				if got, err := io.ReadAll(res.Body); err != nil || string(got) != "body" {
+					t.Errorf("got %q, %v", got, err)
+				}
+			})
+		})
+	}
 }

@@ -49,7 +49,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	r = r.WithContext(ctx)
 	if r.ContentLength != 0 && call.Protocol == protocols.HTTP {
-		r.Body = &idleBody{ReadCloser: r.Body, rc: http.NewResponseController(w), idle: s.opts.BodyIdle}
+		rw.body = &idleBody{ReadCloser: r.Body, rc: http.NewResponseController(w), idle: s.opts.BodyIdle}
+		r.Body = rw.body
 	}
 	s.opts.Handler.ServeHTTP(rw, r)
 }
@@ -82,6 +83,9 @@ func (s *Server) finish(call *protocols.Call, rw *response) {
 			s.log.Error("handler panicked", "request", call.RequestID(), "conn", call.Conn.ID,
 				"path", call.Path, "panic", p, "stack", string(debug.Stack()))
 		}
+	}
+	if rw.body != nil {
+		rw.body.leave() // w is of no use any more
 	}
 	if !call.Detached() {
 		res.Status, res.Sent = rw.result(call.Protocol), rw.sent
