@@ -70,7 +70,7 @@ func (r *report) table() string {
 	}
 	if m := r.Memory; m != nil {
 		fmt.Fprintf(&b, "\nMemory of the server per idle WebSocket over TLS, %d of them:\n\n", m.Sockets)
-		rows := [][]string{{"", "resident", "as it is", "HeapInuse", "StackInuse", "goroutines"}}
+		rows := [][]string{{"", "resident, garbage given back", "as it is", "HeapInuse", "StackInuse", "goroutines"}}
 		for _, f := range []struct {
 			name string
 			footprint
@@ -80,7 +80,7 @@ func (r *report) table() string {
 			})
 		}
 		writeRows(&b, rows)
-		fmt.Fprintf(&b, "\nratio of resident memory %.2f, asked <= %.2f: %s\n", m.Ratio, m.Most, verdict(m.Met))
+		fmt.Fprintf(&b, "\nratio %.2f with garbage given back, %.2f as it is, asked <= %.2f: %s\n", m.Ratio, m.AsItIs, m.Most, verdict(m.Met))
 	}
 	return b.String()
 }
