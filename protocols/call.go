@@ -24,7 +24,8 @@ type Call struct {
 	id          ID
 	traceparent string
 
-	mu       sync.Mutex // guards the fields below
+	mu       sync.Mutex      // guards the fields below
+	request  context.Context // the request's, until Detach
 	done     []func(Result)
 	finished bool
 	detached bool
@@ -106,9 +107,8 @@ func allZero(s string) bool {
 // else sees the call, and ends it with [Call.Finish]. traceparent is the
 // client's header of that name, valid or not.
 func Begin(ctx context.Context, id ID, traceparent string) (context.Context, *Call) {
-	c := &callContext{Context: ctx}
-	c.call.id, c.call.traceparent = id, traceparent
-	return c, &c.call
+	c := &Call{id: id, traceparent: traceparent, request: ctx}
+	return (*callContext)(c), c
 }
 
 // OnDone registers f to run when the call has ended, the last registered
@@ -125,10 +125,12 @@ func (c *Call) OnDone(f func(Result)) {
 }
 
 // Detach says that the call outlives its HTTP handler, as a WebSocket session
-// does. Whoever detaches a call must Finish it.
+// does. Whoever detaches a call must Finish it. From then on the call's context
+// has the call and the connection, but no end of its own, and nothing of what
+// net/http put in: half a kilobyte for each idle session.
 func (c *Call) Detach() {
 	c.mu.Lock()
-	c.detached = true
+	c.detached, c.request = true, context.Background()
 	c.mu.Unlock()
 }
 
@@ -153,18 +155,28 @@ func (c *Call) Finish(res Result) {
 
 type callKey struct{}
 
-// callContext is the call and its context in one allocation: every request
-// pays for it.
-type callContext struct {
-	context.Context
-	call Call
+// callContext is a Call as a context: one allocation for both, because every
+// request pays for it.
+type callContext Call
+
+func (c *callContext) parent() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.request
 }
 
+func (c *callContext) Deadline() (time.Time, bool) { return c.parent().Deadline() }
+func (c *callContext) Done() <-chan struct{}       { return c.parent().Done() }
+func (c *callContext) Err() error                  { return c.parent().Err() }
+
 func (c *callContext) Value(key any) any {
-	if key == (callKey{}) {
-		return &c.call
+	switch key {
+	case callKey{}:
+		return (*Call)(c)
+	case connKey{}:
+		return c.Conn
 	}
-	return c.Context.Value(key)
+	return c.parent().Value(key)
 }
 
 // CallFrom returns the call that ctx belongs to, or nil outside of one.

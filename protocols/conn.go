@@ -118,9 +118,6 @@ func WithConn(ctx context.Context, c *Conn) context.Context {
 
 // ConnFrom returns the connection that ctx belongs to, or nil.
 func ConnFrom(ctx context.Context) *Conn {
-	if call := CallFrom(ctx); call != nil {
-		return call.Conn
-	}
-	c, _ := ctx.Value(connKey{}).(*Conn)
+	c, _ := ctx.Value(connKey{}).(*Conn) // a Call's context answers with the Call's
 	return c
 }

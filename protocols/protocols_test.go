@@ -109,6 +109,27 @@ func TestCallInContext(t *testing.T) {
 	}
 }
 
+// A call that outlives its request lets go of the request's context, but not
+// of what it is.
+func TestDetachedCall(t *testing.T) {
+	type key struct{}
+	parent, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
+	ctx, call := protocols.Begin(parent, protocols.ID{}, "")
+	call.Conn = &protocols.Conn{ID: "c"}
+	below := context.WithValue(ctx, key{}, "below") // a middleware's
+	if ctx.Value(key{}) != "value" || ctx.Done() == nil {
+		t.Error("the call's context is not its parent's")
+	}
+	call.Detach()
+	cancel()
+	if !call.Detached() || ctx.Err() != nil || ctx.Value(key{}) != nil {
+		t.Errorf("detached %t, ended %v, with the parent's %v", call.Detached(), ctx.Err(), ctx.Value(key{}))
+	}
+	if protocols.CallFrom(below) != call || protocols.ConnFrom(below) != call.Conn || below.Value(key{}) != "below" {
+		t.Error("the call, its connection or a middleware's value is lost")
+	}
+}
+
 func TestCallFinishRunsOnceInReverse(t *testing.T) {
 	_, call := protocols.Begin(t.Context(), protocols.ID{}, "")
 	var ran []int

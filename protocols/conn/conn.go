@@ -28,8 +28,10 @@ type Conn struct {
 	ip    netip.Addr // what it counts as in the per-IP bound; invalid if exempt
 
 	state   atomic.Uint32
-	since   atomic.Int64 // of state, in Unix nanoseconds
+	since   atomic.Int64 // of state, in nanoseconds since the registry's epoch
 	in, out atomic.Int64
+
+	reading, writing deadline
 
 	// Set before the connection is routed and only read afterwards; the
 	// hand-over through a channel orders the two.
@@ -59,7 +61,7 @@ func (c *Conn) Facts() *protocols.Conn { return c.facts.Load() }
 func (c *Conn) State() protocols.State { return protocols.State(c.state.Load()) }
 
 // Since is when the connection came to its state.
-func (c *Conn) Since() time.Time { return time.Unix(0, c.since.Load()) }
+func (c *Conn) Since() time.Time { return c.reg.epoch.Add(time.Duration(c.since.Load())) }
 
 // Bytes counts what was read from and written to the socket.
 func (c *Conn) Bytes() (in, out int64) { return c.in.Load(), c.out.Load() }
@@ -75,7 +77,7 @@ func (c *Conn) Step(next protocols.State) bool {
 		if !c.state.CompareAndSwap(uint32(from), uint32(next)) {
 			continue
 		}
-		c.since.Store(time.Now().UnixNano())
+		c.since.Store(int64(time.Since(c.reg.epoch)))
 		c.reg.stepped(c, from, next)
 		return true
 	}
@@ -97,7 +99,10 @@ func (c *Conn) Routed(next protocols.State) bool {
 	}
 	c.deadline, c.budget, c.record = time.Time{}, -1, nil
 	c.flags, c.onWrite = 0, nil
-	return c.raw.SetDeadline(time.Time{}) == nil
+	if next == protocols.StateTunnel { // bytes will move past Read and Write
+		return c.raw.SetDeadline(time.Time{}) == nil
+	}
+	return c.SetDeadline(time.Time{}) == nil
 }
 
 // Deadline is the absolute end of the pre-route phase; zero once routed.
@@ -113,9 +118,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if c.budget < 0 {
-		n, err := c.raw.Read(p)
-		c.in.Add(int64(n))
-		return n, err
+		return c.readRaw(p)
 	}
 	return c.readBounded(p)
 }
@@ -125,8 +128,7 @@ func (c *Conn) readBounded(p []byte) (int, error) {
 	if c.budget == 0 {
 		return 0, ErrReadBudget
 	}
-	n, err := c.raw.Read(p[:min(len(p), c.budget)])
-	c.in.Add(int64(n))
+	n, err := c.readRaw(p[:min(len(p), c.budget)])
 	c.budget -= n
 	if c.flags&flagRecording != 0 {
 		c.record = append(c.record, p[:n]...)
@@ -194,9 +196,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if c.flags&flagMuted != 0 {
 		return len(p), nil
 	}
-	n, err := c.raw.Write(p)
-	c.out.Add(int64(n))
-	return n, err
+	return c.writeRaw(p)
 }
 
 // ReadFrom lets the kernel copy from r where it can (sendfile, splice).
@@ -205,7 +205,10 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	if !ok || c.flags != 0 || c.onWrite != nil {
 		return io.Copy(writerOnly{c}, r)
 	}
+	// What was read from r cannot be written again after waking too early.
+	c.begin(&c.writing, true)
 	n, err := rf.ReadFrom(r)
+	c.end(&c.writing)
 	c.out.Add(n)
 	return n, err
 }
@@ -264,22 +267,6 @@ func AddrPort(a net.Addr) netip.AddrPort {
 		ap, _ = netip.ParseAddrPort(a.String())
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-}
-
-// SetDeadline sets both deadlines; before routing, none later than Deadline.
-func (c *Conn) SetDeadline(t time.Time) error { return c.raw.SetDeadline(c.clamp(t)) }
-
-// SetReadDeadline sets the read deadline, as SetDeadline does.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.raw.SetReadDeadline(c.clamp(t)) }
-
-// SetWriteDeadline sets the write deadline, as SetDeadline does.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.raw.SetWriteDeadline(c.clamp(t)) }
-
-func (c *Conn) clamp(t time.Time) time.Time {
-	if !c.deadline.IsZero() && (t.IsZero() || t.After(c.deadline)) {
-		return c.deadline
-	}
-	return t
 }
 
 // OnClose runs f when the connection is closed, at once if it is already. f may

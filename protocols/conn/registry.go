@@ -74,8 +74,9 @@ type Options struct {
 
 // Registry holds every open connection. Its methods may be called concurrently.
 type Registry struct {
-	opts Options
-	seq  atomic.Uint64
+	opts  Options
+	epoch time.Time // what times are counted from: cheaper to take than the time of day
+	seq   atomic.Uint64
 
 	mu       sync.Mutex // guards the fields below
 	open     map[string]*Conn
@@ -83,7 +84,6 @@ type Registry struct {
 	preRoute int
 	idle     chan struct{} // closed when open is empty; nil unless awaited
 
-	states  [protocols.NumStates]atomic.Int64
 	reasons [numReasons]atomic.Int64
 	total   atomic.Int64
 }
@@ -94,6 +94,7 @@ func NewRegistry(opts Options) *Registry {
 	opts.Deadline = cmp.Or(opts.Deadline, 10*time.Second)
 	return &Registry{
 		opts:  opts,
+		epoch: time.Now(),
 		open:  make(map[string]*Conn),
 		perIP: make(map[netip.Addr]int),
 	}
@@ -123,7 +124,7 @@ func (r *Registry) Add(raw net.Conn, from Origin) (*Conn, Reason) {
 		Accepted: now,
 	}
 	facts.Remote = facts.Peer
-	c.since.Store(now.UnixNano())
+	c.since.Store(int64(now.Sub(r.epoch)))
 	c.facts.Store(facts.WithLive(c))
 	if !from.Relayed {
 		c.ip = r.countedAs(facts.Remote.Addr())
@@ -134,9 +135,11 @@ func (r *Registry) Add(raw net.Conn, from Origin) (*Conn, Reason) {
 		return nil, why
 	}
 	r.total.Add(1)
-	r.states[protocols.StateOpening].Add(1)
 	// A socket that cannot take a deadline is dead: the first read says so.
 	_ = raw.SetDeadline(c.deadline)
+	c.reading.want = int64(c.deadline.Sub(r.epoch))
+	c.reading.armed = c.reading.want
+	c.writing.want, c.writing.armed = c.reading.want, c.reading.want
 	return c, ReasonDone
 }
 
@@ -196,10 +199,6 @@ func (r *Registry) countedAs(ip netip.Addr) netip.Addr {
 }
 
 func (r *Registry) stepped(c *Conn, from, to protocols.State) {
-	r.states[from].Add(-1)
-	if to != protocols.StateClosed {
-		r.states[to].Add(1)
-	}
 	if from.PreRoute() && !to.PreRoute() {
 		r.mu.Lock()
 		r.preRoute--
@@ -300,11 +299,13 @@ type Stats struct {
 // Stats returns the counts. States and reasons that never occurred are left out.
 func (r *Registry) Stats() Stats {
 	s := Stats{Accepted: r.total.Load(), Open: make(map[protocols.State]int64), Ended: make(map[Reason]int64)}
-	for _, st := range protocols.States() {
-		if n := r.states[st].Load(); n != 0 {
-			s.Open[st] = n
+	r.mu.Lock()
+	for _, c := range r.open {
+		if st := c.State(); st != protocols.StateClosed { // about to be removed
+			s.Open[st]++
 		}
 	}
+	r.mu.Unlock()
 	for _, why := range Reasons() {
 		if n := r.reasons[why].Load(); n != 0 {
 			s.Ended[why] = n

@@ -90,25 +90,32 @@ type sniffConn struct {
 	why     conn.Reason
 	err     error
 	seen    [FirstBytes]byte
-	n       int
+	n       int // how many of seen have come
+	shown   int // how many of those a matcher has looked at
 }
 
-// Read belongs to cmux's matchers.
+// Read belongs to cmux's matchers. They ask for one byte at a time; what has
+// come, up to FirstBytes, is read at once: a system call for each byte was a
+// fiftieth of a handshake's CPU.
 func (c *sniffConn) Read(p []byte) (int, error) {
 	if c.relayed {
 		c.relayed = false
 		c.why, c.err = relay(c.m.Registry, c.Conn)
 	}
-	if c.err != nil {
+	if c.shown == c.n && c.err == nil {
+		if c.n == len(c.seen) {
+			return 0, io.EOF // no matcher needs more
+		}
+		var k int
+		k, c.err = c.Conn.Read(c.seen[c.n:])
+		c.n += k
+	}
+	if c.shown == c.n {
 		return 0, c.err
 	}
-	if c.n == len(c.seen) {
-		return 0, io.EOF // no matcher needs more
-	}
-	n, err := c.Conn.Read(p[:min(len(p), len(c.seen)-c.n)])
-	c.n += copy(c.seen[c.n:], p[:n])
-	c.err = err
-	return n, err
+	k := copy(p, c.seen[c.shown:c.n])
+	c.shown += k
+	return k, nil
 }
 
 // SetReadDeadline ignores cmux: the connection has an absolute deadline.

@@ -2,11 +2,11 @@ package rest
 
 import (
 	"bufio"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
@@ -17,8 +17,9 @@ import (
 // ResponseWriter for.
 type response struct {
 	http.ResponseWriter
-	status   int   // 0 until the final header is written
-	sent     int64 // bytes of body
+	status   int       // 0 until the final header is written
+	sent     int64     // bytes of body
+	body     *idleBody // the request's, if it has one
 	hijacked bool
 }
 
@@ -70,6 +71,9 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, http.ErrNotSupported
 	}
 	c, brw, err := h.Hijack()
+	if t, ok := c.(*http1Conn); ok {
+		c = t.Conn
+	}
 	if err == nil {
 		w.hijacked = true
 		if w.status == 0 {
@@ -127,40 +131,50 @@ func (w *response) result(p protocols.Protocol) int {
 	return w.status
 }
 
-// idleBody bounds how long a request's body may stand still. The deadline is
-// renewed when a good part of it has passed, not on each read: on HTTP/2
-// setting it costs a message to another goroutine.
+// idleBody bounds how long a read of a request's body may wait. It has a timer
+// of its own: a deadline at net/http would cost HTTP/2 two messages to another
+// goroutine for each request, and would also pass while the handler is busy
+// with what it has read.
 type idleBody struct {
 	io.ReadCloser
 	rc   *http.ResponseController
 	idle time.Duration
-	set  time.Time // when the deadline was set last
-	off  bool
+
+	mu      sync.Mutex // guards the fields below
+	timer   *time.Timer
+	reading bool
 }
 
 func (b *idleBody) Read(p []byte) (int, error) {
-	if now := time.Now(); !b.off && now.Sub(b.set) > b.idle/8 {
-		b.set = now
-		if err := b.rc.SetReadDeadline(now.Add(b.idle)); errors.Is(err, http.ErrNotSupported) {
-			b.off = true
-		}
+	b.mu.Lock()
+	b.reading = true
+	if b.timer == nil {
+		b.timer = time.AfterFunc(b.idle, b.expire)
+	} else {
+		b.timer.Reset(b.idle)
 	}
+	b.mu.Unlock()
 	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.lift()
-	}
+	b.leave()
 	return n, err
 }
 
-// Close also lifts the deadline: net/http reads on what the handler left.
-func (b *idleBody) Close() error {
-	b.lift()
-	return b.ReadCloser.Close()
+// leave ends a read, and at the end of the request the last one.
+func (b *idleBody) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reading = false
+	if b.timer != nil {
+		b.timer.Stop()
+	}
 }
 
-func (b *idleBody) lift() {
-	if !b.off && !b.set.IsZero() {
-		_ = b.rc.SetReadDeadline(time.Time{}) // the connection is gone then
+// expire ends a read that has waited too long.
+func (b *idleBody) expire() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.reading {
+		// Where that is not supported nothing reads from a client.
+		_ = b.rc.SetReadDeadline(time.Unix(1, 0))
 	}
-	b.off = true
 }

@@ -60,6 +60,10 @@ const (
 
 	streamWindow = 256 << 10
 	connWindow   = 1 << 20
+	// frameSize is the largest frame a client may send: a TLS record. net/http would
+	// allow 1 MiB, four times what fits into streamWindow, and keeps a buffer of
+	// the largest frame that came for as long as the connection lives.
+	frameSize = 16 << 10
 	// An HTTP/2 peer that is silent this long is asked for a sign of life, and
 	// has as long as pingTimeout to give it.
 	pingAfter   = 30 * time.Second
@@ -112,6 +116,7 @@ func NewServer(opts Options) *Server {
 		ConnState:         connState,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          opts.Streams,
+			MaxReadFrameSize:              frameSize,
 			MaxReceiveBufferPerStream:     streamWindow,
 			MaxReceiveBufferPerConnection: connWindow,
 			SendPingTimeout:               pingAfter,
@@ -128,7 +133,7 @@ func debugLog(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler()
 // Serve serves the connections that ln gives, until Shutdown or Close, and
 // then returns nil.
 func (s *Server) Serve(ln net.Listener) error {
-	err := s.http.Serve(ln)
+	err := s.http.Serve(http1Listener{ln})
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
@@ -151,11 +156,16 @@ func (s *Server) Close() error { return s.http.Close() }
 type tracked interface {
 	Facts() *protocols.Conn
 	Step(next protocols.State) bool
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
 }
 
 // track finds the tracked connection in c, below TLS if need be; nil if there is none.
 func track(c net.Conn) tracked {
-	if t, ok := c.(*tls.Conn); ok {
+	switch t := c.(type) {
+	case *http1Conn:
+		return t.tracked
+	case *tls.Conn:
 		c = t.NetConn()
 	}
 	t, _ := c.(tracked)

@@ -26,7 +26,7 @@
 // many uses Send, and a peer that does not keep up is closed with 1013 when
 // its queue is full, instead of holding up everybody else.
 //
-// An idle session costs one goroutine (the handler's), a 512-byte read buffer
+// An idle session costs one goroutine (the handler's), a 256-byte read buffer
 // and no write buffer: the handler runs in a goroutine of its own with a small
 // stack, so that net/http's is given back after the handshake.
 //

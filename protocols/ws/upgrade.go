@@ -16,7 +16,7 @@ import (
 // small one costs a session nothing but the header's copy; the write buffer
 // comes from a pool and is held only while a message is written.
 const (
-	readBuffer  = 512
+	readBuffer  = 256
 	writeBuffer = 4 << 10
 )
 

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	slicesPerRound = 4
+	// settle is how long the server has to put away the last answer of a slice.
+	settle = 2 * time.Millisecond
+)
+
+// comparison is what came out of one workload.
+type comparison struct {
+	Name    string   `json:"name"`
+	Own     float64  `json:"own_us"`  // microseconds of CPU per operation on a port of its own, median of the rounds
+	Port    float64  `json:"port_us"` // the same on the port
+	Ratio   interval `json:"ratio"`   // port to own
+	Control interval `json:"control"` // a second own port to the first
+	Most    float64  `json:"most"`    // what Ratio.Low must not exceed; 0 if nobody asked
+	Met     bool     `json:"met"`
+	Rounds  int      `json:"rounds"`
+	OpsEach int      `json:"ops_each"` // operations of each server in each round
+}
+
+// candidate is one server of a round.
+type candidate struct {
+	server *server
+	load   load
+	cpu    int64
+}
+
+// The candidates of a round.
+const (
+	candOwn = iota
+	candPort
+	candControl
+	numCandidates
+)
+
+// compare runs all rounds of one workload, and one before that does not count.
+func (h *house) compare(ctx context.Context, w workload, o *options) (*comparison, error) {
+	var cpu [numCandidates][]float64
+	profile := ""
+	if o.profile != "" {
+		profile = filepath.Join(o.profile, slug(w.name))
+		if err := os.MkdirAll(profile, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	for i := range o.rounds + 1 {
+		used, err := h.round(ctx, w, profile)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			continue
+		}
+		for k, ns := range used {
+			cpu[k] = append(cpu[k], float64(ns)/1000/float64(w.ops*slicesPerRound))
+		}
+	}
+	c := &comparison{
+		Name:    w.name,
+		Own:     median(cpu[candOwn]),
+		Port:    median(cpu[candPort]),
+		Ratio:   ratios(cpu[candPort], cpu[candOwn]),
+		Control: ratios(cpu[candControl], cpu[candOwn]),
+		Most:    w.most,
+		Rounds:  o.rounds,
+		OpsEach: w.ops * slicesPerRound,
+	}
+	c.Met = c.Most == 0 || c.Ratio.Low <= c.Most
+	return c, nil
+}
+
+// slug makes a directory's name of a workload's.
+func slug(name string) string {
+	return strings.ToLower(strings.NewReplacer(" ", "-", ",", "", "/", "", ".", "").Replace(name))
+}
+
+// round starts the servers, warms them up, and measures each in several
+// slices, in random order. It returns nanoseconds of CPU.
+func (h *house) round(ctx context.Context, w workload, profile string) (used [numCandidates]int64, err error) {
+	all := make([]*candidate, 0, numCandidates)
+	defer func() {
+		for _, c := range all {
+			c.load.close()
+			c.server.stop()
+		}
+	}()
+	names := [numCandidates]string{candOwn: w.own, candPort: onPort, candControl: w.own}
+	var order []int
+	for k, name := range names {
+		c, err := h.candidate(ctx, w, name, profile)
+		if err != nil {
+			return used, err
+		}
+		all = append(all, c)
+		order = append(order, slices.Repeat([]int{k}, slicesPerRound)...)
+	}
+	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	for _, k := range order {
+		if err := all[k].slice(ctx, w.ops); err != nil {
+			return used, err
+		}
+	}
+	for k, c := range all {
+		used[k] = c.cpu
+	}
+	return used, nil
+}
+
+// candidate starts a server, opens the connections and warms both up.
+func (h *house) candidate(ctx context.Context, w workload, name, profile string) (*candidate, error) {
+	s, err := h.start(ctx, name, "-profile", profile)
+	if err != nil {
+		return nil, err
+	}
+	l, err := w.open(ctx, h, s.addr)
+	if err != nil {
+		s.stop()
+		return nil, err
+	}
+	c := &candidate{server: s, load: l}
+	err = l.run(ctx, w.ops)
+	if err == nil && profile != "" {
+		_, err = s.ask(askProfile)
+	}
+	if err != nil {
+		l.close()
+		s.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// slice measures n operations.
+func (c *candidate) slice(ctx context.Context, n int) error {
+	_, errGC := c.server.ask(askGC)
+	before, errBefore := c.server.ask(askCPU)
+	err := c.load.run(ctx, n)
+	time.Sleep(settle)
+	after, errAfter := c.server.ask(askCPU)
+	c.cpu += after.CPU - before.CPU
+	return errors.Join(err, errGC, errBefore, errAfter)
+}
+
+// interval is a median with its 95 % interval.
+type interval struct {
+	Median float64 `json:"median"`
+	Low    float64 `json:"low"`
+	High   float64 `json:"high"`
+}
+
+// resamples is how often the bootstrap draws.
+const resamples = 10_000
+
+// ratios is the median of the paired ratios a[i]/b[i], with a percentile
+// bootstrap (Efron 1979) of it. The random numbers are always the same: the
+// same figures give the same interval.
+func ratios(a, b []float64) interval {
+	r := make([]float64, len(a))
+	for i := range a {
+		r[i] = a[i] / b[i]
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	medians := make([]float64, resamples)
+	draw := make([]float64, len(r))
+	for i := range medians {
+		for j := range draw {
+			draw[j] = r[random.IntN(len(r))]
+		}
+		medians[i] = median(draw)
+	}
+	slices.Sort(medians)
+	return interval{median(r), medians[resamples*25/1000], medians[resamples*975/1000-1]}
+}
+
+// median is the middle of x; with an even number of them, between the two.
+func median(x []float64) float64 {
+	if len(x) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(x))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}

@@ -1,0 +1,21 @@
+// Command bench measures what sharing a port costs: REST, gRPC, WebSocket and
+// TLS handshakes on a router.Server against the same handlers, each on a TLS
+// port of its own.
+//
+//	go run -tags nomsgpack ./bench -rounds 15
+//
+// It runs itself again as the servers, one process each, and loads them over
+// loopback with a fixed number of operations. What counts is the server's CPU
+// time per operation, user and system, as getrusage(2) has it: wall-clock time
+// on a shared machine says more about the neighbours.
+//
+// Every round starts the servers anew and measures them in random order, in
+// several slices each, so that what the machine does meanwhile hits all alike.
+// The ratio of a round is the port's CPU over the own port's of the same
+// round; the interval is a 95 % bootstrap of the median of all rounds. Beside
+// it stands the control: a second process of the very same own-port server, as
+// if it were a candidate. What the control is away from 1 is noise.
+//
+// Memory is measured once for each server: the growth of the process by some
+// thousand WebSockets over TLS that do nothing.
+package main

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+	"github.com/gorilla/websocket"
+
+	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
+	"github.com/oneport-edge/oneport/protocols/ws"
+)
+
+// The handlers are the same on the port and on ports of their own, except
+// that a WebSocket is read and written as its library wants it.
+
+// newEngine is the REST side: a JSON answer, and an echo of the body.
+func newEngine() *gin.Engine {
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	e.GET("/api/hello", func(c *gin.Context) {
+		c.JSON(http.StatusOK, gin.H{"message": "Hello from HTTP"})
+	})
+	e.POST("/api/echo", func(c *gin.Context) {
+		body, err := io.ReadAll(c.Request.Body)
+		if err != nil {
+			c.AbortWithStatus(http.StatusBadRequest)
+			return
+		}
+		c.Data(http.StatusOK, "application/json", body)
+	})
+	return e
+}
+
+// echo is the gRPC side.
+type echo struct{ echov1.UnimplementedEchoServer }
+
+func (echo) Unary(_ context.Context, req *echov1.UnaryRequest) (*echov1.UnaryResponse, error) {
+	return &echov1.UnaryResponse{Message: req.GetMessage()}, nil
+}
+
+// echoSocket is the WebSocket side on the port.
+func echoSocket(_ context.Context, c *ws.Conn) error {
+	for {
+		typ, msg, err := c.Read()
+		if err != nil {
+			return err
+		}
+		if err := c.Write(typ, msg); err != nil {
+			return err
+		}
+	}
+}
+
+// gorillaEcho is the WebSocket side with gorilla as its documentation has it:
+// default buffers, no deadlines, no pings.
+func gorillaEcho() http.Handler {
+	var up websocket.Upgrader
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := up.Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for {
+			typ, msg, err := c.ReadMessage()
+			if err != nil {
+				return
+			}
+			if err := c.WriteMessage(typ, msg); err != nil {
+				return
+			}
+		}
+	})
+}

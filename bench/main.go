@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+)
+
+func main() {
+	if err := run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options are the flags.
+type options struct {
+	rounds  int
+	sockets int
+	only    string
+	json    bool
+	profile string
+
+	serve string // this and what follows is set in the servers alone
+	dir   string
+	heap  bool
+}
+
+func parse(args []string, stderr io.Writer) (*options, error) {
+	var o options
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.IntVar(&o.rounds, "rounds", 15, "rounds of each comparison; at least 11 for an interval worth its name")
+	fs.IntVar(&o.sockets, "sockets", 9000, "idle WebSockets for the comparison of memory")
+	fs.StringVar(&o.only, "only", "", "comma-separated: rest, grpc, ws, handshake, memory; empty for all")
+	fs.BoolVar(&o.json, "json", false, "print JSON instead of a table")
+	fs.StringVar(&o.profile, "profile", "", "directory for CPU and heap profiles of the servers; profiling costs some CPU itself")
+	fs.StringVar(&o.serve, "serve", "", "for the bench itself: be a server")
+	fs.StringVar(&o.dir, "dir", "", "for the bench itself: where the certificates are")
+	fs.BoolVar(&o.heap, "heap", false, "for the bench itself: prepare for a heap profile")
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	for _, name := range o.selection() {
+		if !slices.Contains([]string{"rest", "grpc", "ws", "handshake", "memory"}, name) {
+			return nil, fmt.Errorf("-only %q: want rest, grpc, ws, handshake, memory", name)
+		}
+	}
+	return &o, nil
+}
+
+func (o *options) selection() []string {
+	return strings.FieldsFunc(o.only, func(r rune) bool { return r == ',' })
+}
+
+func (o *options) selected(name string) bool {
+	return o.only == "" || slices.Contains(o.selection(), name)
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	if o.serve != "" {
+		return serve(ctx, o, stdin, stdout)
+	}
+	return measure(ctx, o, strings.Join(args, " "), stdout, stderr)
+}
+
+// measure runs what was asked for and prints it.
+func measure(ctx context.Context, o *options, args string, stdout, stderr io.Writer) error {
+	house, err := newHouse(stderr)
+	if err != nil {
+		return err
+	}
+	defer house.close()
+	report := newReport(args)
+	for _, w := range workloads() {
+		if !o.selected(w.group) {
+			continue
+		}
+		fmt.Fprintf(stderr, "%s: %d rounds\n", w.name, o.rounds)
+		c, err := house.compare(ctx, w, o)
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+		report.Comparisons = append(report.Comparisons, c)
+	}
+	if o.selected("memory") {
+		fmt.Fprintf(stderr, "memory: %d sockets\n", o.sockets)
+		if report.Memory, err = house.memory(ctx, o); err != nil {
+			return fmt.Errorf("memory: %w", err)
+		}
+	}
+	if o.json {
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(report)
+	}
+	_, err = io.WriteString(stdout, report.table())
+	return err
+}

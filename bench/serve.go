@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/oneport-edge/oneport/certs"
+	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
+	"github.com/oneport-edge/oneport/router"
+)
+
+// The servers. All but the first have a TLS port of their own, as a developer
+// would write it who has read no further than the example.
+const (
+	onPort  = "port" // router.Server with everything
+	ownHTTP = "http" // net/http and Gin
+	ownGRPC = "grpc" // grpc.Server
+	ownWS   = "ws"   // net/http and gorilla
+)
+
+// serve is the life of a server process: it says where it listens, answers
+// questions about itself, a line each, and ends when nobody asks any more.
+func serve(ctx context.Context, o *options, questions io.Reader, answers io.Writer) error {
+	if o.heap {
+		runtime.MemProfileRate = 1 // every allocation; before any that matters
+	}
+	source := certs.Dev(o.dir)
+	if err := source.Load(); err != nil {
+		return err
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- serveOn(ctx, o.serve, source, ln) }()
+	if _, err := fmt.Fprintln(answers, ln.Addr()); err != nil {
+		return err
+	}
+	go func() { failed <- answer(o, questions, answers) }()
+	return <-failed
+}
+
+// serveOn serves ln until the process ends.
+func serveOn(ctx context.Context, name string, source *certs.DevSource, ln net.Listener) error {
+	switch name {
+	case onPort:
+		srv := &router.Server{
+			Certs: source,
+			HTTP:  newEngine(),
+			Log:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+		}
+		echov1.RegisterEchoServer(srv, echo{})
+		srv.WebSocket("/ws", echoSocket)
+		return srv.Serve(ctx, ln)
+	case ownHTTP:
+		srv := &http.Server{Handler: newEngine(), TLSConfig: certs.Config(source, certs.Options{})}
+		return srv.ServeTLS(ln, "", "")
+	case ownGRPC:
+		srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(certs.Config(source, certs.Options{}))))
+		echov1.RegisterEchoServer(srv, echo{})
+		return srv.Serve(ln)
+	case ownWS:
+		mux := http.NewServeMux()
+		mux.Handle("/ws", gorillaEcho())
+		srv := &http.Server{Handler: mux, TLSConfig: certs.Config(source, certs.Options{})}
+		return srv.ServeTLS(ln, "", "")
+	}
+	return fmt.Errorf("no server is called %q", name)
+}
+
+// state is what a server knows of itself.
+type state struct {
+	CPU        int64  `json:"cpu"`   // user and system time so far, in nanoseconds
+	RSS        int64  `json:"rss"`   // resident memory, in bytes
+	Heap       int64  `json:"heap"`  // Go's HeapInuse
+	Stack      int64  `json:"stack"` // Go's StackInuse
+	Goroutines int    `json:"goroutines"`
+	Err        string `json:"err,omitempty"`
+}
+
+// Questions.
+const (
+	askCPU     = "cpu"     // how much CPU so far
+	askGC      = "gc"      // collect garbage first, so that nobody pays for the last one
+	askMemory  = "memory"  // how much memory, as it is
+	askFreed   = "freed"   // how much, after all garbage went back to the system
+	askProfile = "profile" // from here on, profile the CPU
+	askHeap    = "heap"    // write a heap profile
+)
+
+func answer(o *options, questions io.Reader, answers io.Writer) error {
+	out := json.NewEncoder(answers)
+	profiling := false
+	defer func() {
+		if profiling {
+			pprof.StopCPUProfile()
+		}
+	}()
+	for in := bufio.NewScanner(questions); in.Scan(); {
+		var s state
+		var err error
+		switch in.Text() {
+		case askCPU:
+			s.CPU, err = cpu()
+		case askGC:
+			runtime.GC()
+		case askMemory:
+			err = s.memory()
+		case askFreed:
+			runtime.GC() // twice: the first one leaves what pools hold
+			debug.FreeOSMemory()
+			err = s.memory()
+		case askProfile:
+			if err = startProfile(o); err == nil {
+				profiling = true
+			}
+		case askHeap:
+			err = writeHeap(o)
+		default:
+			err = fmt.Errorf("no such question: %q", in.Text())
+		}
+		if err != nil {
+			s.Err = err.Error()
+		}
+		if err := out.Encode(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *state) memory() error {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	s.Heap, s.Stack, s.Goroutines = int64(m.HeapInuse), int64(m.StackInuse), runtime.NumGoroutine()
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			if _, err := fmt.Sscanf(rest, "%d kB", &s.RSS); err != nil {
+				return err
+			}
+			s.RSS <<= 10
+			return nil
+		}
+	}
+	return errors.New("no VmRSS in /proc/self/status")
+}
+
+// startProfile begins a CPU profile in a file named after the server and its
+// process: every round has processes of its own, and go tool pprof adds them up.
+func startProfile(o *options) error {
+	f, err := os.Create(filepath.Join(o.profile, fmt.Sprintf("%s-%d.cpu", o.serve, os.Getpid())))
+	if err != nil {
+		return err
+	}
+	return pprof.StartCPUProfile(f) // closed with the process
+}
+
+func writeHeap(o *options) error {
+	f, err := os.Create(filepath.Join(o.profile, o.serve+".heap"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.WriteHeapProfile(f), f.Close())
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+)
+
+// workload is one comparison.
+type workload struct {
+	group string // what -only calls it
+	name  string
+	own   string  // the server with a port of its own
+	ops   int     // operations of one slice
+	most  float64 // what the interval of the ratio must reach down to; 0 if nobody asked
+	open  func(ctx context.Context, h *house, addr string) (load, error)
+}
+
+// load is a number of open connections that can be worked on.
+type load interface {
+	// run does n operations and waits for the last answer.
+	run(ctx context.Context, n int) error
+	close()
+}
+
+// connections is how many clients load a server at once over HTTP/1.1 and
+// WebSocket; over HTTP/2 it is h2Conns with h2Streams calls each.
+const (
+	connections = 16
+	h2Conns     = 4
+	h2Streams   = 16
+	handshakers = 4
+)
+
+const (
+	helloAnswer = `{"message":"Hello from HTTP"}`
+	// message is what REST and WebSocket echo, and what gRPC has in its one field.
+	message = `{"type":"chat","room":"lobby","from":"alice","text":"the quick brown fox jumps over the lazy dog","seq":12345}`
+)
+
+func workloads() []workload {
+	return []workload{
+		{"rest", "REST, HTTP/1.1, GET", ownHTTP, 2500, 1.03, openHTTP1("GET", "/api/hello", "", helloAnswer)},
+		{"rest", "REST, HTTP/1.1, POST", ownHTTP, 2500, 1.03, openHTTP1("POST", "/api/echo", message, message)},
+		{"rest", "REST, HTTP/2, GET", ownHTTP, 2500, 1.03, openHTTP2("GET", "/api/hello", "application/json", "", helloAnswer)},
+		{"rest", "REST, HTTP/2, POST", ownHTTP, 2500, 1.03, openHTTP2("POST", "/api/echo", "application/json", message, message)},
+		{"grpc", "gRPC, unary", ownGRPC, 2000, 0, openHTTP2("POST", "/oneport.echo.v1.Echo/Unary", "application/grpc", grpcFrame(message), grpcFrame(message))},
+		{"ws", "WebSocket, echo", ownWS, 4000, 1.03, openWebSocket},
+		{"handshake", "TLS handshake, full", ownHTTP, 150, 1.03, openHandshakes},
+	}
+}
+
+// grpcFrame is a message whose field 1 is that string, behind gRPC's prefix.
+func grpcFrame(field string) string {
+	m := append(binary.AppendUvarint([]byte{1<<3 | 2}, uint64(len(field))), field...)
+	return string(append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(m))), m...))
+}
+
+// answerError is an answer other than the one expected.
+type answerError struct{ got, want string }
+
+func (e *answerError) Error() string {
+	return fmt.Sprintf("the server answered %q, want %q", e.got, e.want)
+}
