@@ -191,7 +191,7 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 
 // WebSocket serves upgrades of a path with h. The pattern is one of
 // http.ServeMux without a method, as "/ws" or "/rooms/{room}"; its wildcards
-// are in the handler's ws.Conn.Request. Requests for the path that are no
+// are in the handler's [ws.Conn.Request]. Requests for the path that are no
 // upgrades go to HTTP.
 func (s *Server) WebSocket(pattern string, h ws.HandlerFunc) {
 	if s.served.Load() {

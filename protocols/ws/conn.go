@@ -36,11 +36,11 @@ type Conn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	call   *protocols.Call // nil outside of a port
-	req    *http.Request
 	reader sync.WaitGroup // CloseRead's goroutine
 	heard  atomic.Bool    // something arrived since the last look
 
-	mu      sync.Mutex // guards the fields below
+	mu      sync.Mutex    // guards the fields below
+	request *http.Request // nil once reading has begun
 	quiet   sync.Cond  // on mu: writing became false
 	queue   []message
 	queued  int  // bytes in queue
@@ -61,8 +61,14 @@ type Conn struct {
 func (c *Conn) Context() context.Context { return c.ctx }
 
 // Request is the handshake: its query, headers, cookies and path values. Its
-// body is empty and its context is the session's.
-func (c *Conn) Request() *http.Request { return c.req }
+// body is empty and its context is the session's. Take it, or what you need of
+// it, before the first Read or CloseRead: from then on Request is nil, because
+// idle sessions would keep a kilobyte each for it.
+func (c *Conn) Request() *http.Request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.request
+}
 
 // Subprotocol is the one that was agreed on, or "".
 func (c *Conn) Subprotocol() string { return c.g.Subprotocol() }
@@ -76,6 +82,7 @@ var errCloseRead = errors.New("ws: Read after CloseRead")
 func (c *Conn) Read() (MessageType, []byte, error) {
 	c.mu.Lock()
 	unread := c.unread
+	c.request = nil
 	c.mu.Unlock()
 	if unread {
 		return 0, nil, errCloseRead
@@ -178,7 +185,7 @@ func (c *Conn) CloseRead() {
 	if c.unread || c.closing {
 		return
 	}
-	c.unread = true
+	c.unread, c.request = true, nil
 	c.reader.Go(func() {
 		if _, _, err := c.read(); err == nil {
 			c.Close(ClosePolicy, "no messages expected")

@@ -137,11 +137,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.U
 		call.Detach()
 	}
 	c.quiet.L = &c.mu
-	c.req = r.WithContext(ctx)
-	c.req.Body = http.NoBody // net/http's holds its buffers
-	if call != nil && c.req.TLS != nil {
-		c.req.TLS = call.Conn.TLS // the same, and there already
-	}
+	c.request = r.WithContext(ctx)
+	c.request.Body = http.NoBody // net/http's holds its buffers
 	late := s.add(c)
 	go c.run(h) // owned by the server: Drain waits for it
 	if late {

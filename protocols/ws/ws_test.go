@@ -300,6 +300,26 @@ func TestSubprotocol(t *testing.T) {
 	}
 }
 
+// The handshake is there until reading begins; who has it keeps it.
+func TestRequest(t *testing.T) {
+	t.Parallel()
+	e := serve(t, ws.Options{}, func(_ context.Context, c *ws.Conn) error {
+		r := c.Request()
+		_, _, err := c.Read()
+		if err != nil || c.Request() != nil {
+			return fmt.Errorf("after Read: %v, %v", c.Request(), err)
+		}
+		return c.Write(ws.Text, []byte(r.Header.Get("X-Who")+" at "+r.URL.Path))
+	})
+	c := e.open(t, http.Header{"X-Who": {"eve"}})
+	if err := c.WriteMessage(websocket.TextMessage, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := c.ReadMessage(); err != nil || string(got) != "eve at /" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 // Frames that break the protocol end the session with the right code, and the
 // peer gets to see it.
 func TestProtocolViolations(t *testing.T) {
