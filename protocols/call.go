@@ -102,13 +102,13 @@ func allZero(s string) bool {
 	return true
 }
 
-// Begin attaches a new call to ctx and returns both. The protocol package that
-// accepts a call does this once, fills in the exported fields before anybody
-// else sees the call, and ends it with [Call.Finish]. traceparent is the
-// client's header of that name, valid or not.
-func Begin(ctx context.Context, id ID, traceparent string) (context.Context, *Call) {
-	c := &Call{id: id, traceparent: traceparent, request: ctx}
-	return (*callContext)(c), c
+// Begin starts a zero Call and returns a context that has it, on top of ctx.
+// The protocol package that accepts a call does this once, fills in the exported
+// fields before anybody else sees the call, and ends it with [Call.Finish].
+// traceparent is the client's header of that name, valid or not.
+func (c *Call) Begin(ctx context.Context, id ID, traceparent string) context.Context {
+	c.id, c.traceparent, c.request = id, traceparent, ctx
+	return (*callContext)(c)
 }
 
 // OnDone registers f to run when the call has ended, the last registered

@@ -78,12 +78,14 @@ func TestTraceID(t *testing.T) {
 		"00-" + trace:                                             own,
 		"":                                                        own,
 	} {
-		_, call := protocols.Begin(t.Context(), id, header)
+		call := new(protocols.Call)
+		call.Begin(t.Context(), id, header)
 		if got := call.TraceID(); got != want {
 			t.Errorf("traceparent %q: trace id %s, want %s", header, got, want)
 		}
 	}
-	_, call := protocols.Begin(t.Context(), id, "")
+	call := new(protocols.Call)
+	call.Begin(t.Context(), id, "")
 	if call.RequestID() != own {
 		t.Errorf("request id %s", call.RequestID())
 	}
@@ -95,7 +97,8 @@ func TestCallInContext(t *testing.T) {
 	if protocols.CallFrom(parent) != nil || protocols.ConnFrom(parent) != conn {
 		t.Fatal("a connection's context has a call, or no connection")
 	}
-	ctx, call := protocols.Begin(parent, protocols.ID{}, "")
+	call := new(protocols.Call)
+	ctx := call.Begin(parent, protocols.ID{}, "")
 	call.Conn = conn
 	child, stop := context.WithCancel(ctx)
 	defer stop()
@@ -114,7 +117,8 @@ func TestCallInContext(t *testing.T) {
 func TestDetachedCall(t *testing.T) {
 	type key struct{}
 	parent, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
-	ctx, call := protocols.Begin(parent, protocols.ID{}, "")
+	call := new(protocols.Call)
+	ctx := call.Begin(parent, protocols.ID{}, "")
 	call.Conn = &protocols.Conn{ID: "c"}
 	below := context.WithValue(ctx, key{}, "below") // a middleware's
 	if ctx.Value(key{}) != "value" || ctx.Done() == nil {
@@ -131,7 +135,8 @@ func TestDetachedCall(t *testing.T) {
 }
 
 func TestCallFinishRunsOnceInReverse(t *testing.T) {
-	_, call := protocols.Begin(t.Context(), protocols.ID{}, "")
+	call := new(protocols.Call)
+	call.Begin(t.Context(), protocols.ID{}, "")
 	var ran []int
 	for i := range 3 {
 		call.OnDone(func(res protocols.Result) { ran = append(ran, i*10+res.Status) })

@@ -16,6 +16,13 @@ import (
 	"github.com/oneport-edge/oneport/protocols"
 )
 
+// exchange is what the port keeps for a request, in one allocation.
+type exchange struct {
+	call     protocols.Call
+	response response
+	body     body
+}
+
 // serve is the entry of every HTTP/1 request, and of every HTTP/2 request that
 // net/http serves.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
@@ -30,27 +37,32 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		r.TLS = conn.TLS // net/http leaves it nil for ":scheme: http" over TLS (golang/go#81384)
 	}
 
-	ctx, call := protocols.Begin(r.Context(), protocols.NewID(s.prefix, s.seq.Add(1)), first(r.Header["Traceparent"]))
-	call.Protocol = protocolOf(r)
+	x, protocol := new(exchange), protocolOf(r)
+	call, rw := &x.call, &x.response
+	if protocol == protocols.WebSocket {
+		call = new(protocols.Call) // it outlives what net/http has for the request
+	}
+	ctx := call.Begin(r.Context(), protocols.NewID(s.prefix, s.seq.Add(1)), first(r.Header["Traceparent"]))
+	call.Protocol = protocol
 	call.Method, call.Host, call.Path, call.Version = r.Method, r.Host, r.URL.Path, r.Proto
 	call.Conn, call.Started = conn, time.Now()
 	if s.opts.Access != nil {
 		call.OnDone(func(res protocols.Result) { s.access(ctx, call, res) })
 	}
 
-	rw := &response{ResponseWriter: w}
+	rw.ResponseWriter = w
 	if s.draining.Load() && r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
-	defer s.finish(call, rw)
+	defer s.finish(call, x)
 	if status, why := s.vet(r, conn); status != 0 {
 		http.Error(rw, why, status)
 		return
 	}
 	r = r.WithContext(ctx)
-	if r.ContentLength != 0 && call.Protocol == protocols.HTTP {
-		rw.body = &idleBody{ReadCloser: r.Body, rc: http.NewResponseController(w), idle: s.opts.BodyIdle}
-		r.Body = rw.body
+	if r.ContentLength != 0 && protocol == protocols.HTTP {
+		x.body.ReadCloser, x.body.writer, x.body.bodies = r.Body, w, &s.bodies
+		r.Body = &x.body
 	}
 	s.opts.Handler.ServeHTTP(rw, r)
 }
@@ -70,7 +82,8 @@ func deepen() {
 func deepest(*[4 << 10]byte) {}
 
 // finish ends a call whose handler has returned or panicked. It is deferred.
-func (s *Server) finish(call *protocols.Call, rw *response) {
+func (s *Server) finish(call *protocols.Call, x *exchange) {
+	rw := &x.response
 	var res protocols.Result
 	p := recover()
 	abort := false
@@ -84,9 +97,7 @@ func (s *Server) finish(call *protocols.Call, rw *response) {
 				"path", call.Path, "panic", p, "stack", string(debug.Stack()))
 		}
 	}
-	if rw.body != nil {
-		rw.body.leave() // w is of no use any more
-	}
+	x.body.leave()
 	if !call.Detached() {
 		res.Status, res.Sent = rw.result(call.Protocol), rw.sent
 		call.Finish(res)

@@ -6,8 +6,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync"
-	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
 )
@@ -17,9 +15,8 @@ import (
 // ResponseWriter for.
 type response struct {
 	http.ResponseWriter
-	status   int       // 0 until the final header is written
-	sent     int64     // bytes of body
-	body     *idleBody // the request's, if it has one
+	status   int   // 0 until the final header is written
+	sent     int64 // bytes of body
 	hijacked bool
 }
 
@@ -129,52 +126,4 @@ func (w *response) result(p protocols.Protocol) int {
 		return http.StatusOK // net/http sends it when a handler wrote nothing
 	}
 	return w.status
-}
-
-// idleBody bounds how long a read of a request's body may wait. It has a timer
-// of its own: a deadline at net/http would cost HTTP/2 two messages to another
-// goroutine for each request, and would also pass while the handler is busy
-// with what it has read.
-type idleBody struct {
-	io.ReadCloser
-	rc   *http.ResponseController
-	idle time.Duration
-
-	mu      sync.Mutex // guards the fields below
-	timer   *time.Timer
-	reading bool
-}
-
-func (b *idleBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	b.reading = true
-	if b.timer == nil {
-		b.timer = time.AfterFunc(b.idle, b.expire)
-	} else {
-		b.timer.Reset(b.idle)
-	}
-	b.mu.Unlock()
-	n, err := b.ReadCloser.Read(p)
-	b.leave()
-	return n, err
-}
-
-// leave ends a read, and at the end of the request the last one.
-func (b *idleBody) leave() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.reading = false
-	if b.timer != nil {
-		b.timer.Stop()
-	}
-}
-
-// expire ends a read that has waited too long.
-func (b *idleBody) expire() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.reading {
-		// Where that is not supported nothing reads from a client.
-		_ = b.rc.SetReadDeadline(time.Unix(1, 0))
-	}
 }

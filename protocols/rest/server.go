@@ -30,8 +30,8 @@ type Options struct {
 	HeaderBytes int
 	// HeaderFields bounds the number of header fields. Zero means 100; more is answered 431.
 	HeaderFields int
-	// BodyIdle bounds how long a request's body may stand still. Zero means
-	// 30 s. It does not apply to gRPC, whose streams may rest.
+	// BodyIdle bounds how long a request's body may stand still, to an eighth
+	// of it. Zero means 30 s. It does not apply to gRPC, whose streams may rest.
 	BodyIdle time.Duration
 	// IdleTimeout closes a connection without requests. Zero means 120 s.
 	IdleTimeout time.Duration
@@ -49,7 +49,7 @@ type Options struct {
 	Access *slog.Logger
 }
 
-// Defaults of Options, as DESIGN section 7 has them.
+// Defaults of Options.
 const (
 	defaultHeaderTimeout = 10 * time.Second
 	defaultHeaderBytes   = 16 << 10
@@ -81,6 +81,7 @@ type Server struct {
 	prefix   uint64 // of every request id
 	seq      atomic.Uint64
 	draining atomic.Bool
+	bodies   bodies
 }
 
 // NewServer returns a server with the defaults of opts filled in.
@@ -101,6 +102,7 @@ func NewServer(opts Options) *Server {
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand, Go 1.24)
 
 	s := &Server{opts: opts, log: opts.Log, prefix: binary.BigEndian.Uint64(random[:])}
+	s.bodies.init(opts.BodyIdle)
 	var protos http.Protocols
 	protos.SetHTTP1(true)
 	protos.SetHTTP2(true)

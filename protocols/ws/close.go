@@ -8,7 +8,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Close codes (RFC 6455, 7.4.1), as DESIGN section 3 uses them.
+// Close codes (RFC 6455, 7.4.1).
 const (
 	CloseNormal        = 1000
 	CloseGoingAway     = 1001 // the server drains: come back

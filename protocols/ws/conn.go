@@ -36,12 +36,12 @@ type Conn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	call   *protocols.Call // nil outside of a port
-	reader sync.WaitGroup // CloseRead's goroutine
-	heard  atomic.Bool    // something arrived since the last look
+	reader sync.WaitGroup  // CloseRead's goroutine
+	heard  atomic.Bool     // something arrived since the last look
 
 	mu      sync.Mutex    // guards the fields below
 	request *http.Request // nil once reading has begun
-	quiet   sync.Cond  // on mu: writing became false
+	quiet   sync.Cond     // on mu: writing became false
 	queue   []message
 	queued  int  // bytes in queue
 	writing bool // somebody writes: a caller of Write, or the flusher

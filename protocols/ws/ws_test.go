@@ -307,7 +307,7 @@ func TestRequest(t *testing.T) {
 		r := c.Request()
 		_, _, err := c.Read()
 		if err != nil || c.Request() != nil {
-			return fmt.Errorf("after Read: %v, %v", c.Request(), err)
+			return fmt.Errorf("after Read: %v, %w", c.Request(), err)
 		}
 		return c.Write(ws.Text, []byte(r.Header.Get("X-Who")+" at "+r.URL.Path))
 	})
