@@ -39,7 +39,7 @@ test: ## all that Go alone can run; as root with apt also what needs other progr
 		$(MAKE) test-clients; \
 	else \
 		echo; \
-		echo "NOT RUN: clients that are not Go (curl, nghttp, h2load, node, Python, Chromium)."; \
+		echo "NOT RUN: the README's commands, and clients that are not Go (curl, nghttp, h2load, node, Python, Chromium)."; \
 		echo "They need apt and root. To run them: sudo make test-clients"; \
 	fi
 
@@ -48,7 +48,7 @@ suites: $(BIN)/suites ## h2spec, the grpc interop client and grpcurl, from the G
 	go test -tags $(TAGS),suites -count=1 ./internal/suites
 
 .PHONY: test-clients
-test-clients: ## curl, nghttp, h2load, node, Python and Chromium against the demo (root, apt)
+test-clients: $(BIN)/suites ## curl, nghttp, h2load, node, Python and Chromium against the demo (root, apt)
 	internal/clients/setup.sh
 	go test -tags $(TAGS),clients -count=1 -v ./internal/clients ./examples/...
 

@@ -31,6 +31,7 @@ import (
 // TestClients runs every program against one demo.
 func TestClients(t *testing.T) {
 	d := start(t)
+	t.Run("README", d.readme)
 	t.Run("curl", d.curl)
 	t.Run("nghttp", d.nghttp)
 	t.Run("h2load", d.h2load)

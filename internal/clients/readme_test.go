@@ -1,0 +1,51 @@
+//go:build clients
+
+package clients_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// readme runs what the README tells its readers to type, as it stands there
+// but for the port and the directory of the certificates.
+func (d *demo) readme(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, err := filepath.Abs(filepath.Join("..", "..", ".bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	ran := map[string]int{}
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
+		for line := range strings.Lines(block[1]) {
+			name, _, _ := strings.Cut(line, " ")
+			if name == "make" {
+				continue // .ci/run runs these
+			}
+			line = strings.NewReplacer("127.0.0.1:8443", d.addr, "certs/dev", d.certs).Replace(strings.TrimSpace(line))
+			if !strings.Contains(line, d.addr) {
+				t.Errorf("does not call the demo: %s", line)
+				continue
+			}
+			if name == "curl" {
+				line = strings.Replace(line, "curl", "curl --fail-with-body -sS", 1)
+			}
+			out := d.run(t, 10*time.Second, "sh", "-c", line)
+			if strings.TrimSpace(out) == "" {
+				t.Errorf("%s: printed nothing", line)
+			}
+			ran[name]++
+		}
+	}
+	if ran["curl"] < 2 || ran["grpcurl"] < 3 {
+		t.Errorf("found only %v", ran)
+	}
+}
