@@ -112,6 +112,10 @@ type Listener struct {
 	// Plaintext makes it a listener without TLS, for HTTP/1 and HTTP/2 with
 	// prior knowledge (h2c).
 	Plaintext bool
+	// SharedH2 serves HTTP/2 with net/http alone, gRPC included, instead of by
+	// the stream switch: slower for gRPC, and the way back should the switch
+	// disappoint.
+	SharedH2 bool
 	// ProxyProtocol lists the peers that must send a PROXY header, v1 or v2.
 	// A header from anybody else is garbage.
 	ProxyProtocol []netip.Prefix
