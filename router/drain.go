@@ -118,7 +118,7 @@ func expectsCall(c *conn.Conn) bool {
 		return waited < lastCall
 	case protocols.StateHandshake:
 		return waited < handshakeCall
-	case protocols.StateIdle:
+	case protocols.StateIdle, protocols.StateActive: // the answer may have promised to keep it
 		return waited < lastCall && c.Facts().Kind == protocols.KindHTTP1
 	default:
 		return false

@@ -75,9 +75,9 @@ type port struct {
 	web     *rest.Server
 	plain   *rest.Server // plaintext requests on a TLS port
 	plains  *mux.Queue
-	sw      *h2.Switch   // all HTTP/2 but that of listeners with SharedH2
-	webH2   *h2.Server   // web, as the switch sees it
-	rpcH2   *h2.Server   // rpc, as the switch sees it
+	sw      *h2.Switch // all HTTP/2 but that of listeners with SharedH2
+	webH2   *h2.Server // web, as the switch sees it
+	rpcH2   *h2.Server // rpc, as the switch sees it
 	rpc     *grpc.Server
 	health  interface{ NotServing() }
 	running sync.WaitGroup

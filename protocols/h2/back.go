@@ -53,11 +53,11 @@ func (c *client) route(s *stream, r *Request, end bool) {
 		s.reply(unavailable)
 		return
 	}
-	if b.pipe.waiting() > backMost {
+	if b.pipe.waiting() > backMost+c.sw.limits.ConnWindow {
 		s.reply(unavailable)
 		return
 	}
-	if uint32(b.count) >= b.most { //nolint:gosec // few
+	if uint32(b.count) >= b.most {
 		s.reset(frame.RefusedStream, sideClient)
 		return
 	}
@@ -98,7 +98,7 @@ func (c *client) backTo(server *Server) *back {
 	b.pipe = newPipe(b)
 	b.told = min(c.window, int64(c.sw.limits.Window))
 	b.out = append(b.out, frame.Preface...)
-	b.open(frame.Setting{ID: frame.EnablePush, Value: 0}, frame.Setting{ID: frame.InitialWindowSize, Value: uint32(b.told)}) //nolint:gosec // a window
+	b.open(frame.Setting{ID: frame.EnablePush, Value: 0}, frame.Setting{ID: frame.InitialWindowSize, Value: uint32(b.told)})
 	c.backs = append(c.backs, b)
 	c.work.Go(func() { // the server may be slow to accept
 		if !server.deliver(b.pipe) {
@@ -116,7 +116,7 @@ func (b *back) mirrorLocked() {
 		return
 	}
 	b.told = told
-	b.out = frame.AppendSettings(b.out, frame.Setting{ID: frame.InitialWindowSize, Value: uint32(told)}) //nolint:gosec // a window
+	b.out = frame.AppendSettings(b.out, frame.Setting{ID: frame.InitialWindowSize, Value: uint32(told)})
 	for _, s := range b.c.streams {
 		if s.back == b {
 			s.down.Shift(delta)
@@ -269,6 +269,7 @@ func (b *back) frame(h frame.Header, p []byte) error {
 		}
 	case frame.PushPromise:
 		return errBack
+	case frame.Priority: // nobody's business
 	}
 	return nil
 }

@@ -298,7 +298,7 @@ func (c *client) data(h frame.Header, p []byte) error {
 	return nil
 }
 
-// stray answers a frame on a stream that is not open (RFC 9113, 5.1).
+// stray answers DATA or HEADERS on a stream that is not open (RFC 9113, 5.1).
 func (c *client) stray(h frame.Header) error {
 	if h.Stream > c.last || h.Stream&1 == 0 {
 		return frame.Err(frame.ProtocolError, "a frame on an idle stream")
@@ -306,13 +306,10 @@ func (c *client) stray(h frame.Header) error {
 	if err := c.annoy(1); err != nil {
 		return err
 	}
-	switch h.Type {
-	case frame.Data, frame.Headers:
-		if !c.closed.has(h.Stream) {
-			// Closed by both sides, or by the client: it knows.
-			c.out = frame.AppendReset(c.out, h.Stream, frame.StreamClosed)
-			c.closed.add(h.Stream)
-		}
+	if !c.closed.has(h.Stream) {
+		// Closed by both sides, or by the client: it knows.
+		c.out = frame.AppendReset(c.out, h.Stream, frame.StreamClosed)
+		c.closed.add(h.Stream)
 	}
 	return nil
 }

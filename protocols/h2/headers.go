@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -126,63 +127,88 @@ func (b *blocks) add(p []byte, last bool) error {
 // 9113, 8.2 and 8.3). fields are r's from then on.
 func parseRequest(r *Request, fields []hpack.HeaderField) (why string) {
 	*r = Request{Fields: fields, length: -1}
-	var seen int // bits, of pseudo-header fields
+	var seen pseudo
 	regular := false
 	host := ""
 	for i := range fields {
 		f := &fields[i]
-		if !f.IsPseudo() {
-			regular = true
-			if why := checkField(f); why != "" {
-				return why
+		if f.IsPseudo() {
+			if regular {
+				return "a pseudo-header field behind a regular one"
 			}
-			switch f.Name {
-			case "content-length":
-				n, err := strconv.ParseUint(f.Value, 10, 63)
-				if err != nil || r.length >= 0 && r.length != int64(n) {
-					return "bad content-length"
-				}
-				r.length = int64(n)
-			case "host":
-				host = f.Value
+			if why := r.takePseudo(f, &seen); why != "" {
+				return why
 			}
 			continue
 		}
-		if regular {
-			return "a pseudo-header field behind a regular one"
+		regular = true
+		if why := checkField(f); why != "" {
+			return why
 		}
-		var bit int
 		switch f.Name {
-		case ":method":
-			r.Method, bit = f.Value, 1
-		case ":scheme":
-			r.Scheme, bit = f.Value, 2
-		case ":authority":
-			r.Authority, bit = f.Value, 4
-		case ":path":
-			r.Path, bit = f.Value, 8
-		default:
-			return "an unknown pseudo-header field"
+		case "content-length":
+			n, err := strconv.ParseUint(f.Value, 10, 63)
+			if err != nil || r.length >= 0 && r.length != int64(n) {
+				return "bad content-length"
+			}
+			r.length = int64(n)
+		case "host":
+			host = f.Value
 		}
-		if seen&bit != 0 {
-			return "a pseudo-header field twice"
-		}
-		if !validValue(f.Value) {
-			return "a pseudo-header field with a bad value"
-		}
-		seen |= bit
 	}
-	if r.Method == "CONNECT" {
-		if seen != 1|4 || r.Authority == "" {
-			return "a malformed CONNECT"
-		}
-		return ""
-	}
-	if r.Method == "" || r.Scheme == "" || r.Path == "" || r.Path[0] != '/' && (r.Path != "*" || r.Method != "OPTIONS") {
-		return "a pseudo-header field is missing"
+	if why := r.checkPseudo(seen); why != "" {
+		return why
 	}
 	if r.Authority == "" {
 		r.Authority = host
+	}
+	return ""
+}
+
+// pseudo is a set of pseudo-header fields.
+type pseudo uint8
+
+const (
+	pseudoMethod pseudo = 1 << iota
+	pseudoScheme
+	pseudoAuthority
+	pseudoPath
+)
+
+func (r *Request) takePseudo(f *hpack.HeaderField, seen *pseudo) (why string) {
+	var which pseudo
+	switch f.Name {
+	case ":method":
+		r.Method, which = f.Value, pseudoMethod
+	case ":scheme":
+		r.Scheme, which = f.Value, pseudoScheme
+	case ":authority":
+		r.Authority, which = f.Value, pseudoAuthority
+	case ":path":
+		r.Path, which = f.Value, pseudoPath
+	default:
+		return "an unknown pseudo-header field"
+	}
+	if *seen&which != 0 {
+		return "a pseudo-header field twice"
+	}
+	if !validValue(f.Value) {
+		return "a pseudo-header field with a bad value"
+	}
+	*seen |= which
+	return ""
+}
+
+func (r *Request) checkPseudo(seen pseudo) (why string) {
+	switch {
+	case r.Method == http.MethodConnect:
+		if seen != pseudoMethod|pseudoAuthority || r.Authority == "" {
+			return "a malformed CONNECT"
+		}
+	case r.Method == "" || r.Scheme == "" || r.Path == "":
+		return "a pseudo-header field is missing"
+	case r.Path[0] != '/' && (r.Path != "*" || r.Method != http.MethodOptions):
+		return "a path that is none"
 	}
 	return ""
 }

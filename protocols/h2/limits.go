@@ -74,7 +74,8 @@ const (
 	// outMost is how much may wait in all. Only frames without flow control
 	// get there, from a client that asks for them and does not read.
 	outMost = 1 << 20
-	// backMost is the same toward a server: one that does not read is of no use.
+	// backMost is the same toward a server, beyond what flow control allows:
+	// one that does not read is of no use.
 	backMost = 1 << 20
 	// tinyUpdate is a WINDOW_UPDATE that costs more than it brings.
 	tinyUpdate = 64

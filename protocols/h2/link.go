@@ -57,7 +57,7 @@ func (k *link) head(stream uint32, fields []hpack.HeaderField, end bool) {
 func (k *link) open(list ...frame.Setting) {
 	k.out = frame.AppendSettings(k.out, list...)
 	if n := k.recv.Credit() - frame.DefaultWindow; n > 0 {
-		k.out = frame.AppendWindowUpdate(k.out, 0, uint32(n)) //nolint:gosec // at most a window
+		k.out = frame.AppendWindowUpdate(k.out, 0, uint32(n))
 	}
 }
 
@@ -65,7 +65,7 @@ func (k *link) open(list ...frame.Setting) {
 func (k *link) release(n int) {
 	k.recv.Send(n)
 	if n := k.recv.Grant(); n > 0 {
-		k.out = frame.AppendWindowUpdate(k.out, 0, uint32(n)) //nolint:gosec // at most a window
+		k.out = frame.AppendWindowUpdate(k.out, 0, uint32(n))
 	}
 }
 

@@ -161,7 +161,7 @@ func (h *half) regrant() {
 		return
 	}
 	if n := h.Grant(); n > 0 {
-		h.from.out = frame.AppendWindowUpdate(h.from.out, h.s.id, uint32(n)) //nolint:gosec // at most a window
+		h.from.out = frame.AppendWindowUpdate(h.from.out, h.s.id, uint32(n))
 	}
 }
 

@@ -83,9 +83,9 @@ func (sw *Switch) Serve(nc net.Conn) {
 		c.facts = strangersFacts(nc)
 	}
 	c.link.open(
-		frame.Setting{ID: frame.MaxConcurrentStreams, Value: uint32(sw.limits.Streams)},      //nolint:gosec // few
-		frame.Setting{ID: frame.InitialWindowSize, Value: uint32(sw.limits.Window)},          //nolint:gosec // a window
-		frame.Setting{ID: frame.MaxHeaderListSize, Value: uint32(2 * sw.limits.HeaderBytes)}, //nolint:gosec // some KiB; above the limit, which is answered with 431
+		frame.Setting{ID: frame.MaxConcurrentStreams, Value: uint32(sw.limits.Streams)},
+		frame.Setting{ID: frame.InitialWindowSize, Value: uint32(sw.limits.Window)},
+		frame.Setting{ID: frame.MaxHeaderListSize, Value: uint32(2 * sw.limits.HeaderBytes)},
 	)
 	sw.mu.Lock()
 	if sw.closed {
@@ -212,7 +212,7 @@ func (sw *Switch) Stats() Stats {
 	st := Stats{Ended: make(map[string]int64)}
 	for i := range sw.bad {
 		if n := sw.bad[i].Load(); n > 0 {
-			st.Ended[frame.Code(i).String()] = n //nolint:gosec // few
+			st.Ended[frame.Code(i).String()] = n
 		}
 	}
 	sw.mu.Lock()
