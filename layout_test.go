@@ -78,6 +78,7 @@ var mayImport = []struct {
 	{"protocols/conn", []string{"protocols"}, "the registry keeps account, it does not route"},
 	{"protocols/mux", []string{"protocols", "protocols/conn"}, "mux brings connections up; it alone holds the registry's side of them"},
 	{"protocols/h2/frame", nil, "frames know nothing of connections"},
+	{"protocols/h2/encode", nil, "HPACK knows nothing of connections"},
 	{"protocols/h2/flow", []string{"protocols/h2/frame"}, "credit knows nothing of connections"},
 	{"protocols/h2", []string{"protocols", "protocols/h2/"}, "the switch knows its own parts, and no server behind it"},
 	{"protocols/", []string{"protocols"}, "siblings that know wires never import each other: a handler of one protocol must not depend on another's"},

@@ -69,6 +69,7 @@ func (c *client) route(s *stream, r *Request, end bool) {
 	s.up.Half = flow.New(b.window, depth, depth)
 	s.down.from = &b.link
 	s.down.Half = flow.New(c.window, b.told, depth)
+	mark := uint32(0)
 	if server.calls {
 		s.status = -1
 		s.call = c.sw.begin(r, c.facts)
@@ -76,9 +77,9 @@ func (c *client) route(s *stream, r *Request, end bool) {
 			b.calls = make(map[uint32]*protocols.Call)
 		}
 		b.calls[s.id] = s.call
-		r.Fields = append(r.Fields, hpack.HeaderField{Name: StreamField, Value: strconv.FormatUint(uint64(s.id), 10)})
+		mark = s.id
 	}
-	b.head(s.id, r.Fields, end)
+	b.head(s.id, r.Fields, end, mark)
 	c.in.fields = r.Fields[:0] // it may have grown
 }
 
@@ -94,7 +95,7 @@ func (c *client) backTo(server *Server) *back {
 		return nil
 	}
 	l := &c.sw.backLimits
-	b := &back{c: c, server: server, most: frame.MaxStream, link: newLink(l, int64(c.sw.limits.ConnWindow))}
+	b := &back{c: c, server: server, most: frame.MaxStream, link: newLink(l, int64(c.sw.limits.ConnWindow), false)}
 	b.pipe = newPipe(b)
 	b.told = min(c.window, int64(c.sw.limits.Window))
 	b.out = append(b.out, frame.Preface...)
@@ -313,7 +314,7 @@ func (b *back) fragment(h frame.Header, p []byte) error {
 		return nil
 	}
 	if status := fields[0].Value; len(status) == 3 && status[0] == '1' {
-		b.c.head(s.id, fields, false)
+		b.c.head(s.id, fields, false, 0)
 		return nil
 	}
 	s.started = true
@@ -321,7 +322,7 @@ func (b *back) fragment(h frame.Header, p []byte) error {
 		s.note(fields)
 		s.down.ended, s.down.closed = true, true
 	}
-	b.c.head(s.id, fields, b.in.end)
+	b.c.head(s.id, fields, b.in.end, 0)
 	b.c.please()
 	if b.in.end {
 		s.down.over()
@@ -351,7 +352,7 @@ func (b *back) settings(p []byte) error {
 	for ; len(p) > 0; p = p[6:] {
 		switch set := frame.ParseSetting(p); set.ID {
 		case frame.HeaderTableSize:
-			b.encoder().SetMaxDynamicTableSize(min(set.Value, tableSize))
+			b.enc.SetTableSize(set.Value)
 		case frame.MaxConcurrentStreams:
 			b.most = set.Value
 		case frame.InitialWindowSize:

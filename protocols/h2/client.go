@@ -447,7 +447,7 @@ func (c *client) settings(h frame.Header, p []byte) error {
 	for ; len(p) > 0; p = p[6:] {
 		switch s := frame.ParseSetting(p); s.ID {
 		case frame.HeaderTableSize:
-			c.encoder().SetMaxDynamicTableSize(min(s.Value, tableSize))
+			c.enc.SetTableSize(s.Value)
 		case frame.EnablePush:
 			if s.Value > 1 {
 				return frame.Err(frame.ProtocolError, "ENABLE_PUSH is neither 0 nor 1")

@@ -1,8 +1,11 @@
 package h2
 
 import (
+	"strconv"
+
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/oneport-edge/oneport/protocols/h2/encode"
 	"github.com/oneport-edge/oneport/protocols/h2/flow"
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
@@ -11,8 +14,8 @@ import (
 // and those to servers. The client connection's lock guards it.
 type link struct {
 	out    []byte // frames to be written
-	enc    *hpack.Encoder
-	block  []byte // what enc has written
+	enc    *encode.Encoder
+	block  []byte // what enc has encoded last
 	in     *blocks
 	window int64     // the INITIAL_WINDOW_SIZE of the peer
 	send   flow.Half // the connection window that the peer gives: only Allow, Room and Send
@@ -21,34 +24,25 @@ type link struct {
 }
 
 // newLink returns a link whose peer gets a connection window of that size.
-func newLink(l *Limits, window int64) link {
-	k := link{in: newBlocks(l), window: frame.DefaultWindow}
+// With remote set, it is worth some time to send it less.
+func newLink(l *Limits, window int64, remote bool) link {
+	k := link{in: newBlocks(l), enc: encode.New(tableSize, remote), window: frame.DefaultWindow}
 	k.send = flow.New(frame.DefaultWindow, 0, 0)
 	window = max(window, frame.DefaultWindow) // nobody can be given less
 	k.recv = flow.New(flow.Unlimited, window, window)
 	return k
 }
 
-// Write takes what the encoder has encoded.
-func (k *link) Write(p []byte) (int, error) {
-	k.block = append(k.block, p...)
-	return len(p), nil
-}
-
-func (k *link) encoder() *hpack.Encoder {
-	if k.enc == nil {
-		k.enc = hpack.NewEncoder(k)
-		k.enc.SetMaxDynamicTableSizeLimit(tableSize)
-	}
-	return k.enc
-}
-
-// head appends a header block.
-func (k *link) head(stream uint32, fields []hpack.HeaderField, end bool) {
-	enc := k.encoder()
-	k.block = k.block[:0]
+// head appends a header block. mark, unless it is zero, goes into it as the
+// stream's number in StreamField.
+func (k *link) head(stream uint32, fields []hpack.HeaderField, end bool, mark uint32) {
+	k.block = k.enc.Begin(k.block[:0])
 	for i := range fields {
-		_ = enc.WriteField(fields[i]) // Write never fails
+		k.block = k.enc.Field(k.block, &fields[i])
+	}
+	if mark != 0 {
+		var digits [10]byte
+		k.block = k.enc.Once(k.block, StreamField, strconv.AppendUint(digits[:0], uint64(mark), 10))
 	}
 	k.out = frame.AppendBlock(k.out, stream, k.block, end)
 }

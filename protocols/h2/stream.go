@@ -146,7 +146,7 @@ func (h *half) pump(budget int) {
 			h.to.out = frame.AppendData(h.to.out, h.s.id, nil, true)
 			h.closed = true
 		case tailTrailers:
-			h.to.head(h.s.id, h.trailers, true)
+			h.to.head(h.s.id, h.trailers, true, 0)
 			h.trailers, h.closed = nil, true
 		}
 	}
@@ -303,13 +303,13 @@ func (s *stream) reply(r *refusal) {
 	case s.grpc:
 		s.status = r.grpc
 		s.down.ended, s.down.closed = true, true
-		s.c.head(s.id, r.grpcFields(), true)
+		s.c.head(s.id, r.grpcFields(), true, 0)
 	case s.started:
 		s.reset(frame.InternalError, sideClient)
 		return
 	default:
 		s.started = true
-		s.c.head(s.id, r.httpFields(), false)
+		s.c.head(s.id, r.httpFields(), false, 0)
 		s.down.data([]byte(r.text+"\n"), true)
 	}
 	if !s.gone {

@@ -75,7 +75,7 @@ func New(cfg Config) *Switch {
 // handshake is done, or one in plaintext. It returns at once, and owns nc.
 func (sw *Switch) Serve(nc net.Conn) {
 	c := &client{sw: sw, nc: nc, conn: track(nc), streams: make(map[uint32]*stream)}
-	c.link = newLink(&sw.limits, int64(sw.limits.ConnWindow))
+	c.link = newLink(&sw.limits, int64(sw.limits.ConnWindow), true)
 	c.drained.L = &c.mu
 	if c.conn != nil {
 		c.facts = c.conn.Facts()
