@@ -38,11 +38,10 @@ func (p *port) buildSwitch(addr net.Addr) {
 }
 
 func (p *port) routeStream(r *h2.Request, from *protocols.Conn) *h2.Server {
-	contentType := r.Get("content-type")
-	if !protocols.IsGRPC(r.Method, contentType) {
+	if !r.GRPC() {
 		return p.webH2
 	}
-	if hasUpper(contentType) {
+	if contentType := r.Get("content-type"); hasUpper(contentType) {
 		// grpc-go compares as the specification writes it, in lower case.
 		r.Set("content-type", strings.ToLower(contentType))
 	}

@@ -26,10 +26,10 @@ type back struct {
 	told   int64  // the INITIAL_WINDOW_SIZE that the server was told
 	away   bool   // the server has sent GOAWAY
 	dead   bool
-	idle   int       // ticks without a stream
-	acks   int       // bytes at the beginning of out that are in no hurry
-	pings  [][8]byte // the client's that the server has not answered
-	calls  map[uint32]*protocols.Call
+	idle   int                        // ticks without a stream
+	acks   int                        // bytes at the beginning of out that are in no hurry
+	pings  [][8]byte                  // the client's that the server has not answered
+	calls  map[uint32]*protocols.Call // of streams that were reset before their handler began
 }
 
 // usable reports whether b takes new streams.
@@ -41,8 +41,9 @@ const StreamField = "oneport-stream"
 
 // route sends a new stream to its server.
 func (c *client) route(s *stream, r *Request, end bool) {
-	r.Remove(func(name string) bool { return name == StreamField })
-	s.grpc = protocols.IsGRPC(r.Method, r.Get("content-type"))
+	if r.marked {
+		r.Remove(func(name string) bool { return name == StreamField })
+	}
 	server := c.sw.Route(r, c.facts)
 	if server == nil {
 		s.reply(noRoute)
@@ -73,15 +74,18 @@ func (c *client) route(s *stream, r *Request, end bool) {
 	if server.calls {
 		s.status = -1
 		s.call = c.sw.begin(r, c.facts)
-		if b.calls == nil {
-			b.calls = make(map[uint32]*protocols.Call)
-		}
-		b.calls[s.id] = s.call
 		mark = s.id
+	}
+	if r.grpc {
+		r.Remove(unread)
 	}
 	b.head(s.id, r.Fields, end, mark)
 	c.in.fields = r.Fields[:0] // it may have grown
 }
+
+// unread are fields that a gRPC server gets and does not look at: te is for
+// proxies, and the length was checked here.
+func unread(name string) bool { return name == "te" || name == "content-length" }
 
 // backTo returns the connection to a server, a new one if need be, or nil if
 // the server takes none.
@@ -132,16 +136,34 @@ func (b *back) left(s *stream) {
 	if s.call == nil {
 		return
 	}
-	// The handler of a stream that was reset may not have begun yet.
-	if s.down.ended {
-		delete(b.calls, s.id)
-	} else if len(b.calls) > 4*b.c.sw.limits.Streams {
-		for id := range b.calls {
-			if b.c.streams[id] == nil {
-				delete(b.calls, id)
-			}
-		}
+	if s.down.ended || s.taken {
+		return
 	}
+	// The handler of a stream that was reset may not have begun yet.
+	if b.calls == nil {
+		b.calls = make(map[uint32]*protocols.Call)
+	}
+	b.calls[s.id] = s.call
+	for id := range b.calls { // any will do
+		if len(b.calls) <= mostCalls {
+			break
+		}
+		delete(b.calls, id)
+	}
+}
+
+// mostCalls bounds back.calls.
+const mostCalls = 256
+
+// takeCall returns the call of a stream, once.
+func (b *back) takeCall(id uint32) *protocols.Call {
+	if s := b.stream(id); s != nil && !s.taken {
+		s.taken = true
+		return s.call
+	}
+	call := b.calls[id]
+	delete(b.calls, id)
+	return call
 }
 
 // publish makes what was appended readable for the server.

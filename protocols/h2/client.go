@@ -36,8 +36,9 @@ type client struct {
 	backs   []*back
 	last    uint32 // the highest stream id that a client has used
 	state   state
-	ended   []endedCall // to be finished once mu is free
-	closed  ring        // streams that were reset here a while ago
+	ended   *[]endedCall // to be finished once mu is free
+	free    []*stream    // that have ended, to be used again while there are streams
+	closed  ring         // streams that were reset here a while ago
 
 	request  Request // that is being opened
 	nuisance int     // frames that brought nothing forward
@@ -378,7 +379,8 @@ func (c *client) open(id uint32) error {
 	if r.length > 0 && end {
 		return c.streamError(id, frame.ProtocolError)
 	}
-	s := &stream{id: id, c: c, length: r.length}
+	s := c.newStream()
+	s.id, s.c, s.length, s.grpc = id, c, r.length, r.GRPC()
 	s.down = half{s: s, to: &c.link}
 	s.up = half{s: s, from: &c.link, ended: end, closed: end, cut: true}
 	s.up.Half = flow.New(flow.Unlimited, int64(c.sw.limits.Window), int64(c.sw.limits.Window))
@@ -388,12 +390,26 @@ func (c *client) open(id uint32) error {
 	}
 	c.bare = 0
 	if c.in.over {
-		s.grpc = protocols.IsGRPC(r.Method, r.Get("content-type"))
 		s.reply(headersTooLarge)
 		return nil
 	}
 	c.route(s, r, end)
 	return nil
+}
+
+// mostFree bounds client.free.
+const mostFree = 16
+
+// newStream returns a zero stream.
+func (c *client) newStream() *stream {
+	n := len(c.free)
+	if n == 0 {
+		return new(stream)
+	}
+	s := c.free[n-1]
+	c.free = c.free[:n-1]
+	*s = stream{}
+	return s
 }
 
 // streamError resets a stream, open or not.
@@ -595,9 +611,6 @@ func (c *client) write() {
 		c.drained.Broadcast()
 	}
 	c.writing = false
-	if len(c.streams) == 0 {
-		c.out, c.spare = nil, nil // an idle connection holds nothing
-	}
 	c.drained.Broadcast()
 	c.mu.Unlock()
 }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
@@ -19,8 +20,15 @@ type Request struct {
 	Path      string // with the query
 	Fields    []hpack.HeaderField
 
-	length int64 // content-length; -1 if there is none
+	length int64  // content-length; -1 if there is none
+	kind   string // content-type
+	grpc   bool
+	marked bool // there is a StreamField
 }
+
+// GRPC reports whether the request is a gRPC call: by its method and content
+// type, as the client sent them.
+func (r *Request) GRPC() bool { return r.grpc }
 
 // Get returns the first field of that name, which is in lower case; "" if
 // there is none.
@@ -152,8 +160,12 @@ func parseRequest(r *Request, fields []hpack.HeaderField) (why string) {
 				return "bad content-length"
 			}
 			r.length = int64(n)
+		case "content-type":
+			r.kind = f.Value
 		case "host":
 			host = f.Value
+		case StreamField:
+			r.marked = true
 		}
 	}
 	if why := r.checkPseudo(seen); why != "" {
@@ -162,6 +174,7 @@ func parseRequest(r *Request, fields []hpack.HeaderField) (why string) {
 	if r.Authority == "" {
 		r.Authority = host
 	}
+	r.grpc = protocols.IsGRPC(r.Method, r.kind)
 	return ""
 }
 

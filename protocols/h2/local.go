@@ -267,7 +267,5 @@ func (a *localAddr) TakeCall(stream string) *protocols.Call {
 	}
 	a.b.c.mu.Lock()
 	defer a.b.c.mu.Unlock()
-	call := a.b.calls[uint32(id)]
-	delete(a.b.calls, uint32(id))
-	return call
+	return a.b.takeCall(uint32(id))
 }

@@ -24,6 +24,7 @@ type stream struct {
 	gone   bool // not in the tables any more
 	tell   bool // with the answer's end the client is told to stop sending
 
+	taken   bool            // the handler has call
 	call    *protocols.Call // for backends that take calls
 	status  int             // of call
 	started bool            // the answer's final head has come
@@ -264,6 +265,11 @@ func (s *stream) end(err error) {
 	if err == nil {
 		c.please()
 	}
+	// Whoever has called still sees that it is gone: only the next stream of
+	// this client takes its place.
+	if len(c.free) < mostFree && !s.up.waits && !s.down.waits {
+		c.free = append(c.free, s)
+	}
 	if len(c.streams) == 0 {
 		c.bare = 0
 		if c.conn != nil {
@@ -288,7 +294,10 @@ func (s *stream) finishCall(err error) {
 			res.Status = codeCanceled
 		}
 	}
-	s.c.ended = append(s.c.ended, endedCall{s.call, res})
+	if s.c.ended == nil {
+		s.c.ended, _ = endedPool.Get().(*[]endedCall)
+	}
+	*s.c.ended = append(*s.c.ended, endedCall{s.call, res})
 }
 
 // reply answers in the server's place, in the words of the request's protocol.

@@ -231,7 +231,7 @@ func (sw *Switch) begin(r *Request, facts *protocols.Conn) *protocols.Call {
 	call := new(protocols.Call)
 	call.Begin(context.Background(), protocols.NewID(sw.prefix, sw.seq.Add(1)), r.Get("traceparent"))
 	call.Protocol = protocols.HTTP
-	if protocols.IsGRPC(r.Method, r.Get("content-type")) {
+	if r.GRPC() {
 		call.Protocol = protocols.GRPC
 	}
 	call.Method, call.Host, call.Version = r.Method, r.Authority, "HTTP/2.0"
@@ -250,16 +250,29 @@ type endedCall struct {
 	res  protocols.Result
 }
 
-func (c *client) takeEnded() []endedCall {
+var endedPool = sync.Pool{New: func() any {
+	list := make([]endedCall, 0, 16)
+	return &list
+}}
+
+// takeEnded returns the calls to be finished once the lock is free; nil if
+// there are none.
+func (c *client) takeEnded() *[]endedCall {
 	ended := c.ended
 	c.ended = nil
 	return ended
 }
 
-func finishCalls(ended []endedCall) {
-	for _, e := range ended {
+func finishCalls(ended *[]endedCall) {
+	if ended == nil {
+		return
+	}
+	for _, e := range *ended {
 		e.call.Finish(e.res)
 	}
+	clear(*ended)
+	*ended = (*ended)[:0]
+	endedPool.Put(ended)
 }
 
 // track finds the tracked connection in c, below TLS if need be; nil if there is none.
@@ -364,7 +377,12 @@ func (c *client) sweep(tick time.Duration) {
 			return
 		}
 	default:
-		c.bare++
+		if c.bare++; !c.writing {
+			c.spare, c.free = nil, nil // an idle connection holds nothing
+			if len(c.out) == 0 {
+				c.out = nil
+			}
+		}
 		if !c.settled && past(c.bare, l.HeaderTimeout) {
 			c.dieLocked(frame.Err(frame.SettingsTimeout, "no preface in time"))
 		} else if past(c.bare, l.Idle) {
