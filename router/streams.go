@@ -16,7 +16,7 @@ import (
 // everything else to net/http.
 func (p *port) buildSwitch(addr net.Addr) {
 	p.webH2 = h2.NewServer(addr, h2.ServerOptions{})
-	p.rpcH2 = h2.NewServer(addr, h2.ServerOptions{Calls: true, Pings: true})
+	p.rpcH2 = h2.NewServer(addr, h2.ServerOptions{Calls: true, Batches: true, Pings: true})
 	cfg := h2.Config{
 		Route: p.routeStream,
 		Limits: h2.Limits{

@@ -85,7 +85,7 @@ func (c *client) route(s *stream, r *Request, end bool) {
 
 // unread are fields that a gRPC server gets and does not look at: te is for
 // proxies, and the length was checked here.
-func unread(name string) bool { return name == "te" || name == "content-length" }
+func unread(name string) bool { return name == "te" || name == fieldLength }
 
 // backTo returns the connection to a server, a new one if need be, or nil if
 // the server takes none.

@@ -11,6 +11,11 @@ import (
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
+const (
+	fieldType   = "content-type"
+	fieldLength = "content-length"
+)
+
 // Request is the head of a request: what decides where a stream goes. It is
 // valid until the function that it was given to returns.
 type Request struct {
@@ -154,13 +159,13 @@ func parseRequest(r *Request, fields []hpack.HeaderField) (why string) {
 			return why
 		}
 		switch f.Name {
-		case "content-length":
+		case fieldLength:
 			n, err := strconv.ParseUint(f.Value, 10, 63)
 			if err != nil || r.length >= 0 && r.length != int64(n) {
 				return "bad content-length"
 			}
 			r.length = int64(n)
-		case "content-type":
+		case fieldType:
 			r.kind = f.Value
 		case "host":
 			host = f.Value

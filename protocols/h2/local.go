@@ -20,8 +20,8 @@ type Server struct {
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
-	calls bool
-	pings bool
+
+	calls, batches, pings bool
 }
 
 // ServerOptions say what a server wants to know.
@@ -29,13 +29,17 @@ type ServerOptions struct {
 	// Calls makes the switch begin a [protocols.Call] for each stream, and
 	// tell the server by a header field which one is which (StreamField).
 	Calls bool
+	// Batches says that the server writes at once what belongs together, as
+	// grpc-go does. What others write, net/http for one, waits for a moment, so
+	// that one system call takes it all to the client.
+	Batches bool
 	// Pings hands the client's PINGs on: for a server that enforces a policy on them.
 	Pings bool
 }
 
 // NewServer returns a server that calls itself addr.
 func NewServer(addr net.Addr, opts ServerOptions) *Server {
-	return &Server{addr: addr, conns: make(chan net.Conn), done: make(chan struct{}), calls: opts.Calls, pings: opts.Pings}
+	return &Server{addr: addr, conns: make(chan net.Conn), done: make(chan struct{}), calls: opts.Calls, batches: opts.Batches, pings: opts.Pings}
 }
 
 // Accept waits for the next connection.
@@ -169,9 +173,16 @@ func (p *pipe) Write(b []byte) (int, error) {
 		p.b.publish()
 	}
 	ended := c.takeEnded()
+	kick := func() {}
+	if !p.b.server.batches {
+		kick = c.kickLocked()
+	}
 	c.mu.Unlock()
 	finishCalls(ended)
-	c.flush()
+	if p.b.server.batches {
+		c.flush()
+	}
+	kick()
 	if err != nil {
 		return 0, err
 	}

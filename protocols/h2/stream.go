@@ -351,7 +351,7 @@ var (
 func (r *refusal) grpcFields() []hpack.HeaderField {
 	return []hpack.HeaderField{
 		{Name: ":status", Value: "200"},
-		{Name: "content-type", Value: "application/grpc"},
+		{Name: fieldType, Value: "application/grpc"},
 		{Name: "grpc-status", Value: strconv.Itoa(r.grpc)},
 		{Name: "grpc-message", Value: r.text},
 	}
@@ -360,8 +360,8 @@ func (r *refusal) grpcFields() []hpack.HeaderField {
 func (r *refusal) httpFields() []hpack.HeaderField {
 	return []hpack.HeaderField{
 		{Name: ":status", Value: strconv.Itoa(r.http)},
-		{Name: "content-type", Value: "text/plain; charset=utf-8"},
+		{Name: fieldType, Value: "text/plain; charset=utf-8"},
 		{Name: "x-content-type-options", Value: "nosniff"},
-		{Name: "content-length", Value: strconv.Itoa(len(r.text) + 1)},
+		{Name: fieldLength, Value: strconv.Itoa(len(r.text) + 1)},
 	}
 }
