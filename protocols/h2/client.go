@@ -85,35 +85,33 @@ func (c *client) serve() {
 	c.finish(err)
 }
 
-// read feeds what the client sends to the state machine. While nothing
-// happens it holds no buffer but a small one.
+// read feeds what the client sends to the state machine. While it waits for a
+// frame it holds no buffer but a small one; what is in the TLS layer already,
+// or the rest of a frame, comes in a large one.
 func (c *client) read() error {
-	var (
-		big  *[readBuffer]byte
-		buf  = c.small[:]
-		have int
-	)
+	var big *[readBuffer]byte
 	defer func() {
 		if big != nil {
 			readBuffers.Put(big)
 		}
 	}()
+	buf, have := c.small[:], 0
 	for {
 		n, err := c.nc.Read(buf[have:])
 		if n == 0 && err != nil {
 			return err
 		}
 		have += n
-		used, busy, err := c.take(buf[:have])
+		used, err := c.take(buf[:have])
 		if err != nil {
 			return err
 		}
-		left := buf[used:have]
+		full, left := have == len(buf), buf[used:have]
 		switch {
-		case big == nil && (busy || have == len(buf) || len(left) > len(c.small)/2):
+		case big == nil && (full || len(left) > 0):
 			big, _ = readBuffers.Get().(*[readBuffer]byte)
 			buf = big[:]
-		case big != nil && !busy && len(left) == 0:
+		case big != nil && !full && len(left) == 0:
 			readBuffers.Put(big)
 			big, buf = nil, c.small[:]
 		}
@@ -122,8 +120,8 @@ func (c *client) read() error {
 }
 
 // take feeds bytes to the state machine, and sees to it that what comes out
-// gets to its readers. It reports how much was used, and whether there are streams.
-func (c *client) take(p []byte) (used int, busy bool, err error) {
+// gets to its readers. It reports how much was used.
+func (c *client) take(p []byte) (used int, err error) {
 	c.mu.Lock()
 	before := len(c.out)
 	c.heard = 0
@@ -144,18 +142,17 @@ func (c *client) take(p []byte) (used int, busy bool, err error) {
 		err = c.err
 	}
 	kick := len(c.out) > before
-	busy = len(c.streams) > 0
 	ended := c.takeEnded()
 	if !kick || err != nil {
 		c.mu.Unlock()
 		finishCalls(ended)
-		return used, busy, err
+		return used, err
 	}
 	write := c.kickLocked() // a reader must not wait for the client to read
 	c.mu.Unlock()
 	write()
 	finishCalls(ended)
-	return used, busy, nil
+	return used, nil
 }
 
 // feed takes one frame, or nothing if it is not whole yet.

@@ -82,7 +82,11 @@ func (c *client) sweepBusy(past func(int, time.Duration) bool) {
 func (c *client) sweepIdle(past func(int, time.Duration) bool) {
 	l := &c.sw.limits
 	if c.bare++; !c.writing {
-		c.spare, c.free = nil, nil
+		c.spare, c.free, c.block = nil, nil, nil
+		if c.in.stream == 0 {
+			c.in.fields = nil
+			c.request = Request{}
+		}
 		if len(c.out) == 0 {
 			c.out = nil
 		}

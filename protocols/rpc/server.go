@@ -34,6 +34,8 @@ const (
 	// to the switch in front of it, which are none.
 	streamWindow = 256 << 10
 	connWindow   = 1 << 20
+	// readBuffer is small, because what is read comes from memory.
+	readBuffer = 4 << 10
 	// streams bounds the handlers of a connection, those included whose
 	// stream the client has reset.
 	streams = 250
@@ -66,6 +68,8 @@ func ServerOptions(host Host, log *slog.Logger) []grpc.ServerOption {
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connWindow),
 		grpc.MaxConcurrentStreams(streams),
+		grpc.ReadBufferSize(readBuffer),
+		grpc.SharedWriteBuffer(true),
 		grpc.ChainUnaryInterceptor(r.unary),
 		grpc.ChainStreamInterceptor(r.stream),
 	}

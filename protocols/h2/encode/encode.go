@@ -20,10 +20,10 @@ type Encoder struct {
 	resized bool   // the peer must be told of max
 	huffman bool
 
-	ring  [entries]entry
-	count uint64 // additions so far
-	total uint64 // their bytes
-	first uint64 // additions before this one were evicted when the table shrank
+	ring  []entry // grows to entries
+	count uint64  // additions so far
+	total uint64  // their bytes
+	first uint64  // additions before this one were evicted when the table shrank
 }
 
 // entry is an addition to the dynamic table.
@@ -132,7 +132,11 @@ func (e *Encoder) Once(b []byte, name string, value []byte) []byte {
 }
 
 func (e *Encoder) add(f *hpack.HeaderField) {
-	e.ring[e.count%entries] = entry{f.Name, f.Value, e.total}
+	if at := (entry{f.Name, f.Value, e.total}); len(e.ring) < entries {
+		e.ring = append(e.ring, at)
+	} else {
+		e.ring[e.count%entries] = at
+	}
 	e.count++
 	e.total += uint64(f.Size())
 }
