@@ -28,6 +28,7 @@ type back struct {
 	dead   bool
 	idle   int                        // ticks without a stream
 	acks   int                        // bytes at the beginning of out that are in no hurry
+	pinged bool                       // it has seen a PING of the client's
 	pings  [][8]byte                  // the client's that the server has not answered
 	calls  map[uint32]*protocols.Call // of streams that were reset before their handler began
 }
@@ -59,6 +60,7 @@ func (c *client) route(s *stream, r *Request, end bool) {
 		return
 	}
 	if uint32(b.count) >= b.most {
+		c.nuisance++
 		s.reset(frame.RefusedStream, sideClient)
 		return
 	}
@@ -229,6 +231,9 @@ func (b *back) stream(id uint32) *stream {
 }
 
 func (b *back) frame(h frame.Header, p []byte) error {
+	if (b.in.stream != 0) != (h.Type == frame.Continuation) || h.Type == frame.Continuation && h.Stream != b.in.stream {
+		return errBack // an interrupted header block, or the middle of none
+	}
 	switch h.Type {
 	case frame.Data:
 		return b.data(h, p)
@@ -310,8 +315,16 @@ func (b *back) data(h frame.Header, p []byte) error {
 		b.release(len(p))
 		return nil
 	}
+	if !s.started {
+		b.release(len(p))
+		s.malformed()
+		return nil
+	}
 	s.down.Receive(len(p), pad) // more than its window is bounded by the connection's
-	b.c.please()
+	b.forward()
+	if len(p) >= forDataBytes {
+		b.c.please(forData)
+	}
 	s.down.data(p, h.Flags.Has(frame.EndStream))
 	return nil
 }
@@ -322,20 +335,27 @@ func (b *back) fragment(h frame.Header, p []byte) error {
 		return err
 	}
 	s, fields := b.stream(h.Stream), b.in.fields
-	if s == nil || s.down.ended || len(fields) == 0 && !s.started {
+	if s == nil || s.down.ended {
 		return nil
 	}
 	if b.in.over {
 		return errBack
 	}
+	b.forward()
 	if s.started { // trailers
-		if b.in.end {
-			s.note(fields)
-			s.down.finish(fields)
+		if !b.in.end || checkTrailers(fields) != "" {
+			s.malformed()
+			return nil
 		}
+		s.note(fields)
+		s.down.finish(fields)
 		return nil
 	}
-	if status := fields[0].Value; len(status) == 3 && status[0] == '1' {
+	switch status := checkResponse(fields); {
+	case status == "" || status[0] == '1' && b.in.end:
+		s.malformed()
+		return nil
+	case status[0] == '1':
 		b.c.head(s.id, fields, false, 0)
 		return nil
 	}
@@ -345,11 +365,18 @@ func (b *back) fragment(h frame.Header, p []byte) error {
 		s.down.ended, s.down.closed = true, true
 	}
 	b.c.head(s.id, fields, b.in.end, 0)
-	b.c.please()
 	if b.in.end {
 		s.down.over()
 	}
 	return nil
+}
+
+// forward takes note that the server has sent something for the client.
+func (b *back) forward() {
+	b.c.pingsInRow = 0
+	if b.server.pings {
+		b.c.pingTo = b
+	}
 }
 
 // note takes the call's status out of the last fields.
@@ -395,7 +422,7 @@ func (b *back) settings(p []byte) error {
 // which tells clients that they may be tried again.
 func (b *back) goAway(last uint32, code frame.Code, why string) {
 	b.away = true
-	if code == frame.EnhanceYourCalm { // the client's PINGs, which it got to see
+	if code == frame.EnhanceYourCalm && b.pinged { // the client's PINGs, which it got to see
 		b.c.dieLocked(&frame.Error{Code: code, Why: why})
 		return
 	}
@@ -417,7 +444,11 @@ func (b *back) failLocked() {
 	}
 	b.closeLocked()
 	for _, s := range b.c.streams {
-		if s.back == b {
+		switch {
+		case s.back != b:
+		case s.down.ended:
+			s.stop() // the answer is whole; the rest of the request goes nowhere
+		default:
 			s.reply(broken)
 		}
 	}

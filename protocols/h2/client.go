@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
@@ -24,13 +26,13 @@ type client struct {
 	facts *protocols.Conn
 	work  sync.WaitGroup // flushers, and hand-overs of connections to servers
 	small [512]byte      // what is read into while nothing happens
+	wrote atomic.Uint64  // pieces written so far
 
 	mu      sync.Mutex // guards all below, and everything that hangs on it
 	link               // to the client
 	drained sync.Cond  // on mu: out was written, or the connection is over
 	spare   []byte     // the buffer that out takes turns with
 	writing bool       // somebody writes
-	writes  uint64     // so far
 	err     error      // the connection is over
 	streams map[uint32]*stream
 	backs   []*back
@@ -40,20 +42,24 @@ type client struct {
 	free    []*stream    // that have ended, to be used again while there are streams
 	closed  ring         // streams that were reset here a while ago
 
-	request  Request // that is being opened
-	nuisance int     // frames that brought nothing forward
-	prefaced bool    // the preface has come
-	settled  bool    // SETTINGS have come
-	pinged   bool    // a PING of ours is not answered yet
-	goneAway bool    // the last GOAWAY was sent
-	fatal    error   // what a server or the sweeper ends the connection for
+	request    Request // that is being opened
+	nuisance   int     // frames that brought nothing forward
+	pingsInRow int     // PINGs since a server has sent something
+	pingTo     *back   // the server with a policy on PINGs that has sent something last
+	served     uint32  // the last stream that the last GOAWAY named
+	prefaced   bool    // the preface has come
+	settled    bool    // SETTINGS have come
+	pinged     bool    // a PING of ours is not answered yet
+	goneAway   bool    // the last GOAWAY was sent
+	fatal      error   // what a server or the sweeper ends the connection for
 
 	// For the sweeper, in ticks.
-	heard     int // since something was heard
-	bare      int // since there was a stream
-	blockOpen int // since a header block began
-	stuck     int // since the last write made progress
-	leaving   int // since the first GOAWAY
+	heard     int  // since something was heard
+	bare      int  // since there was a stream
+	blockOpen int  // since a header block began, or its first frame
+	partial   bool // a part of a HEADERS or CONTINUATION frame has come
+	stuck     int  // since the last write made progress
+	leaving   int  // since the first GOAWAY
 	seen      uint64
 }
 
@@ -135,6 +141,11 @@ func (c *client) take(p []byte) (used int, err error) {
 			err = frame.Err(frame.EnhanceYourCalm, "answers are not read")
 		}
 	}
+	left := p[used:]
+	c.partial = len(left) > 3 && isBlock(frame.Type(left[3]))
+	if used > 0 && c.in.stream == 0 {
+		c.blockOpen = 0
+	}
 	for _, b := range c.backs {
 		b.publish()
 	}
@@ -154,6 +165,8 @@ func (c *client) take(p []byte) (used int, err error) {
 	finishCalls(ended)
 	return used, nil
 }
+
+func isBlock(t frame.Type) bool { return t == frame.Headers || t == frame.Continuation }
 
 // feed takes one frame, or nothing if it is not whole yet.
 func (c *client) feed(p []byte) (int, error) {
@@ -207,13 +220,16 @@ func (c *client) frame(h frame.Header, p []byte) error {
 		if h.Stream == 0 {
 			return frame.Err(frame.ProtocolError, "PRIORITY on stream 0")
 		}
+		code := frame.NoError
 		if h.Length != 5 {
-			return c.streamError(h.Stream, frame.FrameSizeError)
+			code = frame.FrameSizeError
+		} else if binary.BigEndian.Uint32(p)&frame.MaxStream == h.Stream {
+			code = frame.ProtocolError
 		}
-		if binary.BigEndian.Uint32(p)&frame.MaxStream == h.Stream {
-			return c.streamError(h.Stream, frame.ProtocolError)
+		if code == frame.NoError || c.idle(h.Stream) { // an idle stream is not reset
+			return c.annoy(1)
 		}
-		return c.annoy(1)
+		return c.streamError(h.Stream, code)
 	case frame.RSTStream:
 		return c.reset(h, p)
 	case frame.Settings:
@@ -245,12 +261,17 @@ func (c *client) annoy(n int) error {
 	return nil
 }
 
-// please forgives a little for something that was brought forward.
-func (c *client) please() {
-	if c.nuisance > 0 {
-		c.nuisance--
-	}
-}
+// please forgives n for something that was brought forward.
+func (c *client) please(n int) { c.nuisance = max(0, c.nuisance-n) }
+
+const (
+	// forAnswer is what a whole answer of a server forgives: what clients send
+	// behind one, such as window updates for its last bytes.
+	forAnswer = 4
+	// forData is what so many bytes of an answer in one frame forgive.
+	forData      = 1
+	forDataBytes = 1 << 10
+)
 
 func (c *client) data(h frame.Header, p []byte) error {
 	if h.Stream == 0 {
@@ -289,17 +310,24 @@ func (c *client) data(h frame.Header, p []byte) error {
 		c.release(len(p))
 		return c.streamError(h.Stream, frame.ProtocolError)
 	}
-	if len(p) > 0 {
-		c.please()
-	}
 	s.up.data(p, end)
 	return nil
 }
 
+// idle reports whether no stream of that id has ever been.
+func (c *client) idle(id uint32) bool { return id > c.last || id&1 == 0 }
+
+// unserved reports whether a stream came behind those of the last GOAWAY: its
+// frames are ignored (RFC 9113, 6.8).
+func (c *client) unserved(id uint32) bool { return c.goneAway && id > c.served }
+
 // stray answers DATA or HEADERS on a stream that is not open (RFC 9113, 5.1).
 func (c *client) stray(h frame.Header) error {
-	if h.Stream > c.last || h.Stream&1 == 0 {
+	if c.idle(h.Stream) {
 		return frame.Err(frame.ProtocolError, "a frame on an idle stream")
+	}
+	if c.unserved(h.Stream) {
+		return c.annoy(1)
 	}
 	if err := c.annoy(1); err != nil {
 		return err
@@ -320,11 +348,10 @@ func (c *client) headers(h frame.Header, p []byte) error {
 	if err != nil {
 		return err
 	}
-	if h.Stream <= c.last && c.streams[h.Stream] == nil && !c.closed.has(h.Stream) {
+	if h.Stream <= c.last && c.streams[h.Stream] == nil && !c.unserved(h.Stream) && !c.closed.has(h.Stream) {
 		return frame.Err(frame.StreamClosed, "HEADERS on a closed stream")
 	}
 	c.in.begin(h.Stream, h.Flags.Has(frame.EndStream))
-	c.blockOpen = 0
 	return c.fragment(h, p)
 }
 
@@ -342,7 +369,7 @@ func (c *client) fragment(h frame.Header, p []byte) error {
 	}
 	c.last = h.Stream
 	if c.goneAway {
-		return nil // it will learn from the GOAWAY that this was not served
+		return c.annoy(1) // it will learn from the GOAWAY that this was not served
 	}
 	return c.open(h.Stream)
 }
@@ -377,7 +404,7 @@ func (c *client) open(id uint32) error {
 		return c.streamError(id, frame.ProtocolError)
 	}
 	s := c.newStream()
-	s.id, s.c, s.length, s.grpc = id, c, r.length, r.GRPC()
+	s.id, s.c, s.length, s.grpc, s.bare = id, c, r.length, r.GRPC(), r.Method == http.MethodHead
 	s.down = half{s: s, to: &c.link}
 	s.up = half{s: s, from: &c.link, ended: end, closed: end, cut: true}
 	s.up.Half = flow.New(flow.Unlimited, int64(c.sw.limits.Window), int64(c.sw.limits.Window))
@@ -429,7 +456,7 @@ func (c *client) reset(h frame.Header, p []byte) error {
 		return frame.Err(frame.ProtocolError, "RST_STREAM on stream 0")
 	case h.Length != 4:
 		return frame.Err(frame.FrameSizeError, "RST_STREAM of a wrong length")
-	case h.Stream > c.last:
+	case c.idle(h.Stream):
 		return frame.Err(frame.ProtocolError, "RST_STREAM on an idle stream")
 	}
 	if err := c.annoy(1); err != nil {
@@ -517,18 +544,32 @@ func (c *client) ping(h frame.Header, p []byte) error {
 		}
 		return c.annoy(1)
 	}
-	if err := c.annoy(1); err != nil {
-		return err
+	// A client that measures the network sends one for what it gets.
+	if c.pingsInRow++; c.pingsInRow > c.sw.limits.Nuisance {
+		return frame.Err(frame.EnhanceYourCalm, "too many PINGs")
 	}
-	// A server with a policy of its own on PINGs, as grpc-go has, gets to see them.
-	for _, b := range c.backs {
-		if b.server.pings && b.usable() && len(b.pings) < mostPings {
-			b.pings = append(b.pings, data)
-			b.out = frame.AppendPing(b.out, false, data)
-			return nil
-		}
+	// A server with a policy of its own on PINGs, as grpc-go has, gets to see
+	// those that are meant for it: what it has sent itself counts there.
+	if b := c.pingBack(); b != nil && len(b.pings) < mostPings {
+		b.pings, b.pinged = append(b.pings, data), true
+		b.out = frame.AppendPing(b.out, false, data)
+		return nil
 	}
 	c.out = frame.AppendPing(c.out, true, data)
+	return nil
+}
+
+// pingBack returns the connection to the server that the client's PINGs are
+// for: the one that has sent something last, even if it takes no more streams.
+func (c *client) pingBack() *back {
+	if c.pingTo != nil && !c.pingTo.dead {
+		return c.pingTo
+	}
+	for _, b := range c.backs {
+		if b.server.pings && b.usable() {
+			return b
+		}
+	}
 	return nil
 }
 
@@ -556,7 +597,7 @@ func (c *client) windowUpdate(h frame.Header, p []byte) error {
 	} else {
 		s := c.streams[h.Stream]
 		if s == nil {
-			if h.Stream > c.last {
+			if c.idle(h.Stream) {
 				return frame.Err(frame.ProtocolError, "WINDOW_UPDATE on an idle stream")
 			}
 			return c.annoy(1)
@@ -594,9 +635,8 @@ func (c *client) write() {
 	for len(c.out) > 0 && c.err == nil {
 		p := c.out
 		c.out = c.spare[:0]
-		c.writes++
 		c.mu.Unlock()
-		_, err := c.nc.Write(p)
+		err := c.writePieces(p)
 		c.mu.Lock()
 		if cap(p) > highWater { // grown for once
 			p = nil
@@ -610,6 +650,21 @@ func (c *client) write() {
 	c.writing = false
 	c.drained.Broadcast()
 	c.mu.Unlock()
+}
+
+// piece is what a client must take within Limits.Write.
+const piece = 64 << 10
+
+func (c *client) writePieces(p []byte) error {
+	for len(p) > 0 {
+		n, err := c.nc.Write(p[:min(len(p), piece)])
+		c.wrote.Add(1)
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
 }
 
 // failLocked ends the connection at once. Its reader does the rest.
@@ -637,7 +692,7 @@ func (c *client) lastGoAway() {
 	if c.goneAway {
 		return
 	}
-	c.goneAway = true
+	c.goneAway, c.served = true, c.last
 	c.out = frame.AppendGoAway(c.out, c.last, frame.NoError, "")
 	c.maybeDone()
 }
@@ -665,7 +720,11 @@ func (c *client) finish(err error) {
 	}
 	told := c.err == nil && (errors.As(err, &bad) || c.state == stateClose || errors.Is(err, errDone))
 	if bad != nil && c.err == nil {
-		c.out = frame.AppendGoAway(c.out, c.last, bad.Code, bad.Why)
+		last := c.last
+		if c.goneAway {
+			last = c.served // it must not grow
+		}
+		c.out = frame.AppendGoAway(c.out, last, bad.Code, bad.Why)
 		c.sw.ended(c, bad)
 	}
 	c.state = stateClose
@@ -693,13 +752,20 @@ func (c *client) finish(err error) {
 // would be lost.
 func (c *client) linger() {
 	end := time.Now().Add(lingerTime)
-	_ = c.nc.SetDeadline(end)
+	c.mu.Lock()
+	if c.err == nil { // not cut off meanwhile
+		_ = c.nc.SetDeadline(end)
+	}
+	c.mu.Unlock()
 	c.flush()
 	c.mu.Lock()
 	for c.writing && c.err == nil {
 		c.drained.Wait() // the write has a deadline
 	}
 	failed := c.err != nil
+	if !failed {
+		_ = c.nc.SetReadDeadline(end)
+	}
 	c.mu.Unlock()
 	if failed {
 		return
@@ -707,7 +773,6 @@ func (c *client) linger() {
 	if cw, ok := c.nc.(interface{ CloseWrite() error }); ok {
 		_ = cw.CloseWrite()
 	}
-	_ = c.nc.SetReadDeadline(end)
 	_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
 }
 

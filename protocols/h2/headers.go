@@ -14,6 +14,7 @@ import (
 const (
 	fieldType   = "content-type"
 	fieldLength = "content-length"
+	fieldStatus = ":status"
 )
 
 // Request is the head of a request: what decides where a stream goes. It is
@@ -90,7 +91,7 @@ type blocks struct {
 func newBlocks(l *Limits) *blocks {
 	b := &blocks{maxSize: l.HeaderBytes, maxCount: l.HeaderFields, maxRaw: 4*l.HeaderBytes + frame.MaxLen, maxParts: l.Continuations}
 	b.dec = hpack.NewDecoder(tableSize, b.emit)
-	b.dec.SetMaxStringLength(l.HeaderBytes)
+	b.dec.SetMaxStringLength(b.maxRaw)
 	return b
 }
 
@@ -230,6 +231,23 @@ func (r *Request) checkPseudo(seen pseudo) (why string) {
 	}
 	return ""
 }
+
+// checkResponse returns the status of an answer's head, or "" if it is malformed.
+func checkResponse(fields []hpack.HeaderField) (status string) {
+	if len(fields) == 0 || fields[0].Name != fieldStatus {
+		return ""
+	}
+	status = fields[0].Value
+	if len(status) != 3 || status[0] < '1' || status[0] > '9' || !digit(status[1]) || !digit(status[2]) || status == "101" {
+		return ""
+	}
+	if checkTrailers(fields[1:]) != "" {
+		return ""
+	}
+	return status
+}
+
+func digit(c byte) bool { return '0' <= c && c <= '9' }
 
 // checkTrailers says why a block of trailers is malformed.
 func checkTrailers(fields []hpack.HeaderField) (why string) {

@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -106,7 +107,7 @@ func TestParseRequestFillsIn(t *testing.T) {
 	if why := parseRequest(&r, getFields("content-length", "9223372036854775807")); why != "" {
 		t.Fatal(why)
 	}
-	if r.Method != "GET" || r.Scheme != "https" || r.Authority != "a.test" || r.Path != "/x?y=z" || r.length != 1<<63-1 || len(r.Fields) != 5 {
+	if r.Method != http.MethodGet || r.Scheme != "https" || r.Authority != "a.test" || r.Path != "/x?y=z" || r.length != 1<<63-1 || len(r.Fields) != 5 {
 		t.Errorf("got %+v", r)
 	}
 	if why := parseRequest(&r, slices.Concat(getFields()[:3], fieldList("host", "b.test"))); why != "" || r.Authority != "b.test" || r.length != -1 {
@@ -243,14 +244,14 @@ func TestBlocksKeepSensitive(t *testing.T) {
 	if err := decodeBlock(b, encodeBlock(f)); err != nil || len(b.fields) != 1 || b.fields[0] != f {
 		t.Fatalf("got %+v, %v", b.fields, err)
 	}
-	k := newLink(&Limits{}, 0)
-	k.head(1, b.fields, true)
+	k := newLink(&Limits{}, 0, true)
+	k.head(1, b.fields, true, 0)
 	if want := frame.AppendBlock(nil, 1, encodeBlock(f), true); !bytes.Equal(k.out, want) {
 		t.Errorf("handed on as %x, want %x", k.out, want)
 	}
 }
 
-func TestBlocksLimits(t *testing.T) {
+func TestBlocksLimits(t *testing.T) { //nolint:gocyclo // cases, one after the other
 	t.Run("bytes", func(t *testing.T) {
 		b := blocksFor(Limits{HeaderBytes: 200})
 		f := hpack.HeaderField{Name: "name", Value: strings.Repeat("v", 64)} // 100 with 32 for the entry
@@ -324,16 +325,19 @@ func TestBlocksLimits(t *testing.T) {
 		if err := decodeBlock(b, long(most)); err != nil || !b.over {
 			t.Errorf("100 of 100: over %v (it is 133 as a field), %v", b.over, err)
 		}
-		for name, block := range map[string][]byte{
-			"a value":             slices.Concat([]byte{0}, plainString("x"), plainString(strings.Repeat("v", most+1))),
-			"a name":              slices.Concat([]byte{0}, plainString(strings.Repeat("n", most+1)), plainString("")),
-			"a value, decoded":    long(most + 1),
-			"a value, never sent": {0, 1, 'x', 0x7f, 0xff, 0xff, 0x7f},
+		for name, block := range map[string][]byte{ // answered with 431
+			"a value":          slices.Concat([]byte{0}, plainString("x"), plainString(strings.Repeat("v", most+1))),
+			"a name":           slices.Concat([]byte{0}, plainString(strings.Repeat("n", most+1)), plainString("")),
+			"a value, decoded": long(most + 1),
 		} {
 			b := blocksFor(Limits{HeaderBytes: most})
-			if got := codeOf(decodeBlock(b, block)); got != "ENHANCE_YOUR_CALM" {
-				t.Errorf("%s of 101 of 100: %q", name, got)
+			if err := decodeBlock(b, block); err != nil || !b.over {
+				t.Errorf("%s of 101 of 100: over %v, %v", name, b.over, err)
 			}
+		}
+		b = blocksFor(Limits{HeaderBytes: most})
+		if got := codeOf(decodeBlock(b, []byte{0, 1, 'x', 0x7f, 0xff, 0xff, 0x7f})); got != "ENHANCE_YOUR_CALM" {
+			t.Errorf("a value that nobody would send: %q", got)
 		}
 	})
 }
@@ -433,15 +437,15 @@ func FuzzBlocks(f *testing.F) {
 		}
 		var r Request
 		why := parseRequest(&r, slices.Clone(whole.fields))
-		if why == "" && (r.Method == "" || r.Method != "CONNECT" && (r.Path == "" || r.Scheme == "")) {
+		if why == "" && (r.Method == "" || r.Method != http.MethodConnect && (r.Path == "" || r.Scheme == "")) {
 			t.Fatalf("a request of nothing: %+v", r)
 		}
 		if trailers := checkTrailers(whole.fields); trailers == "" && why == "" {
 			t.Fatalf("both a request and trailers: %v", whole.fields)
 		}
 		// What is taken is handed on unchanged.
-		k := newLink(&l, 0)
-		k.head(1, whole.fields, true)
+		k := newLink(&l, 0, true)
+		k.head(1, whole.fields, true, 0)
 		h := frame.Parse(k.out)
 		if again := judge(l, nil, [][]byte{k.out[frame.HeaderLen : frame.HeaderLen+h.Length]}); !slices.Equal(again.fields, whole.fields) {
 			t.Fatalf("%v is handed on as %v", whole.fields, again.fields)

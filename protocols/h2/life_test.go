@@ -311,6 +311,7 @@ func TestShutdown(t *testing.T) {
 		if d := time.Since(before); d > 7*time.Second {
 			t.Errorf("after %v", d)
 		}
+		synctest.Wait()
 		if n := e.canceled.Load(); n != 1 {
 			t.Errorf("%d handlers were canceled", n)
 		}

@@ -21,6 +21,7 @@ type stream struct {
 	down   half  // from the server to the client
 	length int64 // content-length of the request; -1 if unknown
 	grpc   bool
+	bare   bool // HEAD: the answer has no content
 	gone   bool // not in the tables any more
 	tell   bool // with the answer's end the client is told to stop sending
 
@@ -233,6 +234,13 @@ func (s *stream) reset(code frame.Code, tell side) {
 	s.end(&resetError{code, tell&sideClient == 0})
 }
 
+// malformed ends a stream whose server does not send an answer that may be
+// passed on.
+func (s *stream) malformed() {
+	s.back.out = frame.AppendReset(s.back.out, s.id, frame.ProtocolError)
+	s.reply(broken)
+}
+
 // resetError is how a call ended that was reset.
 type resetError struct {
 	code     frame.Code
@@ -262,8 +270,8 @@ func (s *stream) end(err error) {
 	if s.call != nil {
 		s.finishCall(err)
 	}
-	if err == nil {
-		c.please()
+	if err == nil && s.back != nil {
+		c.please(forAnswer)
 	}
 	// Whoever has called still sees that it is gone: only the next stream of
 	// this client takes its place.
@@ -316,6 +324,9 @@ func (s *stream) reply(r *refusal) {
 	case s.started:
 		s.reset(frame.InternalError, sideClient)
 		return
+	case s.bare:
+		s.started, s.down.ended, s.down.closed = true, true, true
+		s.c.head(s.id, r.httpFields(), true, 0)
 	default:
 		s.started = true
 		s.c.head(s.id, r.httpFields(), false, 0)
@@ -350,7 +361,7 @@ var (
 
 func (r *refusal) grpcFields() []hpack.HeaderField {
 	return []hpack.HeaderField{
-		{Name: ":status", Value: "200"},
+		{Name: fieldStatus, Value: "200"},
 		{Name: fieldType, Value: "application/grpc"},
 		{Name: "grpc-status", Value: strconv.Itoa(r.grpc)},
 		{Name: "grpc-message", Value: r.text},
@@ -359,7 +370,7 @@ func (r *refusal) grpcFields() []hpack.HeaderField {
 
 func (r *refusal) httpFields() []hpack.HeaderField {
 	return []hpack.HeaderField{
-		{Name: ":status", Value: strconv.Itoa(r.http)},
+		{Name: fieldStatus, Value: strconv.Itoa(r.http)},
 		{Name: fieldType, Value: "text/plain; charset=utf-8"},
 		{Name: "x-content-type-options", Value: "nosniff"},
 		{Name: fieldLength, Value: strconv.Itoa(len(r.text) + 1)},

@@ -31,14 +31,19 @@ func (c *client) sweepLocked(tick time.Duration) {
 	past := func(ticks int, d time.Duration) bool { return time.Duration(ticks)*tick > d }
 	c.heard++
 	c.nuisance = max(0, c.nuisance-max(1, int(int64(l.Nuisance)*int64(tick)/int64(10*time.Second))))
-	if c.in.stream != 0 {
+	c.pingsInRow = max(0, c.pingsInRow-max(1, int(int64(l.Nuisance)*int64(tick)/int64(10*time.Second))))
+	if c.in.stream != 0 || c.partial {
 		if c.blockOpen++; past(c.blockOpen, l.HeaderTimeout) {
 			c.dieLocked(frame.Err(frame.EnhanceYourCalm, "a header block that does not end"))
 			return
 		}
 	}
-	if !c.writing || c.writes != c.seen {
-		c.seen, c.stuck = c.writes, 0
+	wrote := c.wrote.Load()
+	if c.writing && wrote != c.seen {
+		c.heard = 0 // it takes what it gets; a PING may be far behind that
+	}
+	if !c.writing || wrote != c.seen {
+		c.seen, c.stuck = wrote, 0
 	} else if c.stuck++; past(c.stuck, l.Write) {
 		c.failLocked(errStuck)
 		c.work.Go(func() { _ = c.nc.SetDeadline(time.Unix(1, 0)) }) // ends the write
@@ -81,7 +86,9 @@ func (c *client) sweepBusy(past func(int, time.Duration) bool) {
 // hold nothing.
 func (c *client) sweepIdle(past func(int, time.Duration) bool) {
 	l := &c.sw.limits
-	if c.bare++; !c.writing {
+	if c.bare++; c.writing {
+		c.bare = 0 // the last answer is on its way
+	} else {
 		c.spare, c.free, c.block = nil, nil, nil
 		if c.in.stream == 0 {
 			c.in.fields = nil

@@ -69,7 +69,6 @@ func ServerOptions(host Host, log *slog.Logger) []grpc.ServerOption {
 		grpc.InitialConnWindowSize(connWindow),
 		grpc.MaxConcurrentStreams(streams),
 		grpc.ReadBufferSize(readBuffer),
-		grpc.SharedWriteBuffer(true),
 		grpc.ChainUnaryInterceptor(r.unary),
 		grpc.ChainStreamInterceptor(r.stream),
 	}
