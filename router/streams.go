@@ -35,6 +35,7 @@ func (p *port) buildSwitch(addr net.Addr) {
 		}
 	}
 	p.sw = h2.New(cfg)
+	p.streams.Store(p.sw)
 }
 
 func (p *port) routeStream(r *h2.Request, from *protocols.Conn) *h2.Server {

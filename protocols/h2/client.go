@@ -226,8 +226,11 @@ func (c *client) frame(h frame.Header, p []byte) error {
 		} else if binary.BigEndian.Uint32(p)&frame.MaxStream == h.Stream {
 			code = frame.ProtocolError
 		}
-		if code == frame.NoError || c.idle(h.Stream) { // an idle stream is not reset
+		if code == frame.NoError {
 			return c.annoy(1)
+		}
+		if c.idle(h.Stream) { // which must not be reset (RFC 9113, 6.4)
+			return frame.Err(code, "a bad PRIORITY on an idle stream")
 		}
 		return c.streamError(h.Stream, code)
 	case frame.RSTStream:
