@@ -54,6 +54,20 @@ const (
 )
 
 func openHTTP2(method, path, contentType, body, want string) func(context.Context, *house, string) (load, error) {
+	return func(ctx context.Context, h *house, addr string) (load, error) {
+		return openClients(h2Conns, func() (client, error) {
+			c, err := dialTLS(ctx, h, addr, "h2")
+			if err != nil {
+				return nil, err
+			}
+			s := newHTTP2(c, method, path, contentType, body, want)
+			s.greet()
+			return s, s.flush()
+		})
+	}
+}
+
+func newHTTP2(c *tls.Conn, method, path, contentType, body, want string) *http2 {
 	fields := [][2]string{
 		{":method", method},
 		{":scheme", "https"},
@@ -69,19 +83,14 @@ func openHTTP2(method, path, contentType, body, want string) func(context.Contex
 	if contentType == "application/grpc" {
 		fields = append(fields, [2]string{"te", "trailers"})
 	}
-	return func(ctx context.Context, h *house, addr string) (load, error) {
-		return openClients(h2Conns, func() (client, error) {
-			c, err := dialTLS(ctx, h, addr, "h2")
-			if err != nil {
-				return nil, err
-			}
-			s := &http2{c: c, r: bufio.NewReaderSize(c, 16<<10), next: 1, fields: fields, body: body, want: want, got: map[uint32]int{}}
-			s.out = append(s.out, h2Preface...)
-			s.frame(frameSettings, 0, 0, binary.BigEndian.AppendUint32([]byte{0, settingWindow}, wide))
-			s.frame(frameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, wide))
-			return s, s.flush()
-		})
-	}
+	return &http2{c: c, r: bufio.NewReaderSize(c, 16<<10), next: 1, fields: fields, body: body, want: want, got: map[uint32]int{}}
+}
+
+// greet adds what a client says first.
+func (s *http2) greet() {
+	s.out = append(s.out, h2Preface...)
+	s.frame(frameSettings, 0, 0, binary.BigEndian.AppendUint32([]byte{0, settingWindow}, wide))
+	s.frame(frameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, wide))
 }
 
 // frame adds a frame to what is to be written.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
 	"github.com/gorilla/websocket"
+	"google.golang.org/grpc"
 
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
 	"github.com/oneport-edge/oneport/protocols/ws"
@@ -38,6 +40,22 @@ type echo struct{ echov1.UnimplementedEchoServer }
 
 func (echo) Unary(_ context.Context, req *echov1.UnaryRequest) (*echov1.UnaryResponse, error) {
 	return &echov1.UnaryResponse{Message: req.GetMessage()}, nil
+}
+
+// Bidi answers each message with itself.
+func (echo) Bidi(stream grpc.BidiStreamingServer[echov1.BidiRequest, echov1.BidiResponse]) error {
+	for {
+		req, err := stream.Recv()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if err := stream.Send(&echov1.BidiResponse{Message: req.GetMessage()}); err != nil {
+			return err
+		}
+	}
 }
 
 // echoSocket is the WebSocket side on the port.

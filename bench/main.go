@@ -36,7 +36,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.rounds, "rounds", 15, "rounds of each comparison; at least 11 for an interval worth its name")
-	fs.IntVar(&o.sockets, "sockets", 9000, "idle WebSockets for the comparison of memory")
+	fs.IntVar(&o.sockets, "sockets", 9000, "idle connections for the comparisons of memory")
 	fs.StringVar(&o.only, "only", "", "comma-separated: rest, grpc, ws, handshake, memory; empty for all")
 	fs.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	fs.StringVar(&o.profile, "profile", "", "directory for CPU and heap profiles of the servers; profiling costs some CPU itself")
@@ -93,9 +93,13 @@ func measure(ctx context.Context, o *options, args string, stdout, stderr io.Wri
 		report.Comparisons = append(report.Comparisons, c)
 	}
 	if o.selected("memory") {
-		fmt.Fprintf(stderr, "memory: %d sockets\n", o.sockets)
-		if report.Memory, err = house.memory(ctx, o); err != nil {
-			return fmt.Errorf("memory: %w", err)
+		for _, k := range idle() {
+			fmt.Fprintf(stderr, "memory, %s: %d connections\n", k.name, o.sockets)
+			m, err := house.memory(ctx, k, o)
+			if err != nil {
+				return fmt.Errorf("memory, %s: %w", k.name, err)
+			}
+			report.Memory = append(report.Memory, m)
 		}
 	}
 	if o.json {

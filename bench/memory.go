@@ -6,14 +6,38 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// memory is what idle WebSockets cost, in bytes per connection.
+// idlers are connections that do nothing, and what they did before.
+type idlers struct {
+	name string
+	own  string  // the server with a port of its own
+	most float64 // what the ratio must not exceed
+	rest time.Duration
+	open func(ctx context.Context, h *house, server, addr string) (*tls.Conn, *bufio.Reader, error)
+	hold func(c *tls.Conn, r *bufio.Reader, lost *atomic.Int64)
+}
+
+func idle() []idlers {
+	return []idlers{
+		{"WebSocket", ownWS, 0.6, 0, openSocket, idleSocket},
+		{"HTTP/2", ownHTTP, 1, h2Rest, openBoth, idleHTTP2},
+	}
+}
+
+// h2Rest is how long after its last stream the memory of an HTTP/2 connection
+// is looked at. The port lets go of its servers after 10 s.
+const h2Rest = 30 * time.Second
+
+// memory is what idle connections cost, in bytes per connection.
 type memory struct {
+	Name    string    `json:"name"`
+	OwnName string    `json:"own_name"`
 	Sockets int       `json:"sockets"`
 	Own     footprint `json:"own"`
 	Port    footprint `json:"port"`
@@ -33,23 +57,22 @@ type footprint struct {
 }
 
 const (
-	memoryMost = 0.6
-	openers    = 8
-	warmUps    = 64
+	openers = 8
+	warmUps = 64
 	// moments is how often memory is looked at, between half of the sockets and all.
 	moments = 10
 	// calm is how long nothing happens before.
 	calm = 500 * time.Millisecond
 )
 
-// memory opens the WebSockets to each server.
-func (h *house) memory(ctx context.Context, o *options) (*memory, error) {
-	m := &memory{Sockets: o.sockets, Most: memoryMost}
+// memory opens the connections to each server.
+func (h *house) memory(ctx context.Context, k idlers, o *options) (*memory, error) {
+	m := &memory{Name: k.name, OwnName: k.own, Sockets: o.sockets, Most: k.most}
 	var err error
-	if m.Own, err = h.footprint(ctx, ownWS, o); err != nil {
+	if m.Own, err = h.footprint(ctx, k, k.own, o); err != nil {
 		return nil, err
 	}
-	if m.Port, err = h.footprint(ctx, onPort, o); err != nil {
+	if m.Port, err = h.footprint(ctx, k, onPort, o); err != nil {
 		return nil, err
 	}
 	m.Ratio = m.Port.RSS / m.Own.RSS
@@ -58,7 +81,7 @@ func (h *house) memory(ctx context.Context, o *options) (*memory, error) {
 	return m, nil
 }
 
-func (h *house) footprint(ctx context.Context, name string, o *options) (f footprint, err error) {
+func (h *house) footprint(ctx context.Context, k idlers, name string, o *options) (f footprint, err error) {
 	n := o.sockets
 	var flags []string
 	if o.profile != "" {
@@ -73,8 +96,8 @@ func (h *house) footprint(ctx context.Context, name string, o *options) (f footp
 	}
 	defer s.stop()
 	// A few first, so that what a server needs once is there before.
-	warm := &crowd{}
-	err = warm.open(ctx, h, s.addr, warmUps)
+	warm := &crowd{idlers: k, house: h, server: s}
+	err = warm.open(ctx, warmUps)
 	warm.close()
 	if err != nil {
 		return f, err
@@ -85,14 +108,14 @@ func (h *house) footprint(ctx context.Context, name string, o *options) (f footp
 		return f, err
 	}
 
-	all := &crowd{}
+	all := &crowd{idlers: k, house: h, server: s}
 	defer all.close()
 	// How much garbage there is depends on how long ago the last collection
 	// was: a mean over some moments says more than the last one.
 	var asItIs float64
 	for i := range moments {
 		some := n * (moments + 1 + i) / (2 * moments)
-		if err := all.open(ctx, h, s.addr, some-all.size()); err != nil {
+		if err := all.open(ctx, some-all.size()); err != nil {
 			return f, err
 		}
 		time.Sleep(calm)
@@ -102,6 +125,7 @@ func (h *house) footprint(ctx context.Context, name string, o *options) (f footp
 		}
 		asItIs += float64(st.RSS-before.RSS) / float64(some) / moments
 	}
+	time.Sleep(k.rest)
 	after, err := s.ask(askFreed)
 	if err != nil {
 		return f, err
@@ -124,23 +148,26 @@ func (h *house) footprint(ctx context.Context, name string, o *options) (f footp
 	}, nil
 }
 
-// crowd is a number of WebSockets that do nothing but answer pings.
+// crowd is a number of connections that do nothing but stay.
 type crowd struct {
-	lost atomic.Int64
+	idlers
+	house  *house
+	server *server
+	lost   atomic.Int64
 
 	mu    sync.Mutex // guards conns
 	conns []*tls.Conn
 }
 
 // open opens n, several at a time.
-func (c *crowd) open(ctx context.Context, h *house, addr string, n int) error {
+func (c *crowd) open(ctx context.Context, n int) error {
 	var all sync.WaitGroup
 	errs := make([]error, openers)
 	var next atomic.Int64
 	for i := range openers {
 		all.Go(func() {
 			for next.Add(1) <= int64(n) && errs[i] == nil {
-				errs[i] = c.add(ctx, h, addr)
+				errs[i] = c.add(ctx)
 			}
 		})
 	}
@@ -154,20 +181,15 @@ func (c *crowd) size() int {
 	return len(c.conns)
 }
 
-func (c *crowd) add(ctx context.Context, h *house, addr string) error {
-	conn, err := dialTLS(ctx, h, addr)
+func (c *crowd) add(ctx context.Context) error {
+	conn, r, err := c.idlers.open(ctx, c.house, c.server.name, c.server.addr)
 	if err != nil {
-		return err
-	}
-	var r *bufio.Reader
-	if r, err = upgrade(conn); err != nil {
-		_ = conn.Close()
 		return err
 	}
 	c.mu.Lock()
 	c.conns = append(c.conns, conn)
 	c.mu.Unlock()
-	go idleSocket(conn, r, &c.lost) // ends with its connection
+	go c.hold(conn, r, &c.lost) // ends with its connection
 	return nil
 }
 
@@ -177,4 +199,47 @@ func (c *crowd) close() {
 	for _, conn := range c.conns {
 		_ = conn.NetConn().Close()
 	}
+}
+
+func openSocket(ctx context.Context, h *house, _, addr string) (*tls.Conn, *bufio.Reader, error) {
+	conn, err := dialTLS(ctx, h, addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := upgrade(conn)
+	if err != nil {
+		_ = conn.Close()
+	}
+	return conn, r, err
+}
+
+// openBoth opens an HTTP/2 connection and uses REST on it and, on the port, gRPC.
+func openBoth(ctx context.Context, h *house, server, addr string) (*tls.Conn, *bufio.Reader, error) {
+	c, err := dialTLS(ctx, h, addr, "h2")
+	if err != nil {
+		return nil, nil, err
+	}
+	first := newHTTP2(c, "GET", "/api/hello", "application/json", "", helloAnswer)
+	first.greet()
+	if err := first.do(1); err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	if server == onPort {
+		msg := grpcFrame(message)
+		second := newHTTP2(c, "POST", "/oneport.echo.v1.Echo/Unary", "application/grpc", msg, msg)
+		second.r, second.next = first.r, first.next
+		if err := second.do(1); err != nil {
+			_ = c.Close()
+			return nil, nil, err
+		}
+	}
+	return c, first.r, nil
+}
+
+// idleHTTP2 answers nothing: there is no PING in the time it takes.
+func idleHTTP2(c *tls.Conn, r *bufio.Reader, lost *atomic.Int64) {
+	defer c.Close()
+	_, _ = io.Copy(io.Discard, r)
+	lost.Add(1)
 }

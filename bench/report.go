@@ -15,7 +15,7 @@ type report struct {
 	Machine     string        `json:"machine"`
 	Command     string        `json:"command"`
 	Comparisons []*comparison `json:"comparisons,omitempty"`
-	Memory      *memory       `json:"memory,omitempty"`
+	Memory      []*memory     `json:"memory,omitempty"`
 }
 
 func newReport(args string) *report {
@@ -68,13 +68,13 @@ func (r *report) table() string {
 		}
 		b.WriteString(".\n")
 	}
-	if m := r.Memory; m != nil {
-		fmt.Fprintf(&b, "\nMemory of the server per idle WebSocket over TLS, %d of them:\n\n", m.Sockets)
+	for _, m := range r.Memory {
+		fmt.Fprintf(&b, "\nMemory of the server per idle %s connection over TLS, %d of them:\n\n", m.Name, m.Sockets)
 		rows := [][]string{{"", "resident, garbage given back", "as it is", "HeapInuse", "StackInuse", "goroutines"}}
 		for _, f := range []struct {
 			name string
 			footprint
-		}{{"gorilla on net/http", m.Own}, {"the port", m.Port}} {
+		}{{"own port (" + m.OwnName + ")", m.Own}, {"the port", m.Port}} {
 			rows = append(rows, []string{
 				f.name, kib(f.RSS), kib(f.RSSAsItIs), kib(f.Heap), kib(f.Stack), fmt.Sprintf("%.1f", f.Goroutines),
 			})

@@ -42,9 +42,12 @@ func workloads() []workload {
 	return []workload{
 		{"rest", "REST, HTTP/1.1, GET", ownHTTP, 2500, 1.03, openHTTP1("GET", "/api/hello", "", helloAnswer)},
 		{"rest", "REST, HTTP/1.1, POST", ownHTTP, 2500, 1.03, openHTTP1("POST", "/api/echo", message, message)},
-		{"rest", "REST, HTTP/2, GET", ownHTTP, 2500, 1.03, openHTTP2("GET", "/api/hello", "application/json", "", helloAnswer)},
-		{"rest", "REST, HTTP/2, POST", ownHTTP, 2500, 1.03, openHTTP2("POST", "/api/echo", "application/json", message, message)},
-		{"grpc", "gRPC, unary", ownGRPC, 2000, 0, openHTTP2("POST", "/oneport.echo.v1.Echo/Unary", "application/grpc", grpcFrame(message), grpcFrame(message))},
+		{"rest", "REST, HTTP/2, GET", ownHTTP, 2500, 1.05, openHTTP2("GET", "/api/hello", "application/json", "", helloAnswer)},
+		{"rest", "REST, HTTP/2, POST", ownHTTP, 2500, 1.05, openHTTP2("POST", "/api/echo", "application/json", message, message)},
+		{"grpc", "gRPC, unary, 64 in flight", ownGRPC, 2000, 1.15, openHTTP2("POST", "/oneport.echo.v1.Echo/Unary", "application/grpc", grpcFrame(message), grpcFrame(message))},
+		{"grpc", "gRPC, unary, 1 in flight", ownGRPC, 1000, 0, openUnary(1, message)},
+		{"grpc", "gRPC, ping-pong stream", ownGRPC, 4000, 1.2, openPingPong},
+		{"grpc", "gRPC, unary, 64 KiB", ownGRPC, 400, 1.2, openUnary(8, bigMessage)},
 		{"ws", "WebSocket, echo", ownWS, 4000, 1.03, openWebSocket},
 		{"handshake", "TLS handshake, full", ownHTTP, 150, 1.03, openHandshakes},
 	}

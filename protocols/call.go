@@ -179,6 +179,25 @@ func (c *callContext) Value(key any) any {
 	return c.parent().Value(key)
 }
 
+// In returns ctx with the call and its connection in it, for a server that has
+// contexts of its own.
+func (c *Call) In(ctx context.Context) context.Context { return &ofCall{ctx, c} }
+
+type ofCall struct {
+	context.Context
+	call *Call
+}
+
+func (c *ofCall) Value(key any) any {
+	switch key {
+	case callKey{}:
+		return c.call
+	case connKey{}:
+		return c.call.Conn
+	}
+	return c.Context.Value(key)
+}
+
 // CallFrom returns the call that ctx belongs to, or nil outside of one.
 func CallFrom(ctx context.Context) *Call {
 	c, _ := ctx.Value(callKey{}).(*Call)

@@ -63,6 +63,7 @@ func (p *port) drain(ctx context.Context) error {
 	errRest := p.drainRest(ctx)
 
 	// Nothing serves any more: what is left was cut off or hijacked.
+	p.sw.Close()
 	_ = p.web.Close()
 	_ = p.plain.Close()
 	p.rpc.Stop()
@@ -100,7 +101,8 @@ func (p *port) drainWeb(ctx context.Context) error {
 	})
 	_ = p.queue.Close()
 	_ = p.plains.Close()
-	err := errors.Join(p.web.Shutdown(ctx), p.plain.Shutdown(ctx))
+	// The switch first: net/http is behind it.
+	err := errors.Join(p.sw.Shutdown(ctx), p.web.Shutdown(ctx), p.plain.Shutdown(ctx))
 	if err != nil {
 		_ = p.web.Close() // cut off; streams end with their connection, UNAVAILABLE
 	}
@@ -116,7 +118,7 @@ func expectsCall(c *conn.Conn) bool {
 		return waited < lastCall
 	case protocols.StateHandshake:
 		return waited < handshakeCall
-	case protocols.StateIdle:
+	case protocols.StateIdle, protocols.StateActive: // the answer may have promised to keep it
 		return waited < lastCall && c.Facts().Kind == protocols.KindHTTP1
 	default:
 		return false

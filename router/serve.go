@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/oneport-edge/oneport/certs"
+	"github.com/oneport-edge/oneport/protocols/h2"
 	"github.com/oneport-edge/oneport/protocols/mux"
 	"github.com/oneport-edge/oneport/protocols/rest"
 	"github.com/oneport-edge/oneport/protocols/rpc"
@@ -74,6 +75,9 @@ type port struct {
 	web     *rest.Server
 	plain   *rest.Server // plaintext requests on a TLS port
 	plains  *mux.Queue
+	sw      *h2.Switch // all HTTP/2 but that of listeners with SharedH2
+	webH2   *h2.Server // web, as the switch sees it
+	rpcH2   *h2.Server // rpc, as the switch sees it
 	rpc     *grpc.Server
 	health  interface{ NotServing() }
 	running sync.WaitGroup
@@ -99,7 +103,9 @@ func (s *Server) serve(ctx context.Context, listeners []Listener) error {
 	if cas := s.ClientAuth.CAs; cas != nil {
 		p.running.Go(func() { cas.Watch(watching, s.Log) })
 	}
-	failed := make(chan error, len(listeners)+2)
+	failed := make(chan error, len(listeners)+4)
+	p.running.Go(func() { failed <- p.web.Serve(p.webH2) })
+	p.running.Go(func() { failed <- p.rpc.Serve(p.rpcH2) })
 	p.running.Go(func() { failed <- p.web.Serve(p.queue) })
 	p.running.Go(func() { failed <- p.plain.Serve(p.plains) })
 	for i, m := range p.muxes {
@@ -140,6 +146,7 @@ func (s *Server) build(listeners []Listener) (*port, error) {
 	}
 	rest.Adopt(web, s.TrustedProxies, s.Log)
 	p.web = rest.NewServer(s.restOptions(&shared{rpc: p.rpc, sockets: sockets, web: web}))
+	p.buildSwitch(listeners[0].Listener.Addr())
 	p.plain = rest.NewPlainServer(s.RedirectPlain, s.Log)
 	p.queue = mux.NewQueue(listeners[0].Listener.Addr())
 	p.plains = mux.NewQueue(listeners[0].Listener.Addr())
@@ -188,9 +195,12 @@ func (p *port) buildMuxes(listeners []Listener) error {
 			Handshakes:  p.Limits.Handshakes,
 			Unacked:     p.Limits.Unacked,
 			HTTP1:       p.queue.Deliver,
-			HTTP2:       p.queue.Deliver, // shared: net/http tells the two apart as we do
+			HTTP2:       p.sw.Serve,
 			Plain:       p.plains.Deliver,
 			Log:         p.Log,
+		}
+		if l.SharedH2 {
+			m.HTTP2 = p.queue.Deliver // net/http tells the two apart as we do
 		}
 		if !l.Plaintext {
 			m.TLS = cfg

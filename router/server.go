@@ -16,6 +16,7 @@ import (
 	"github.com/oneport-edge/oneport/certs"
 	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/conn"
+	"github.com/oneport-edge/oneport/protocols/h2"
 	"github.com/oneport-edge/oneport/protocols/mux"
 	"github.com/oneport-edge/oneport/protocols/rest"
 	"github.com/oneport-edge/oneport/protocols/rpc"
@@ -97,7 +98,8 @@ type Server struct {
 	ready    atomic.Bool
 	quit     chan struct{} // closed by Close
 	quitOnce sync.Once
-	draining chan struct{} // closed by drain
+	draining chan struct{}             // closed by drain
+	streams  atomic.Pointer[h2.Switch] // once served
 
 	mu     sync.Mutex // guards the fields below, until served
 	routes []socketRoute
@@ -112,6 +114,10 @@ type Listener struct {
 	// Plaintext makes it a listener without TLS, for HTTP/1 and HTTP/2 with
 	// prior knowledge (h2c).
 	Plaintext bool
+	// SharedH2 serves HTTP/2 with net/http alone, gRPC included, instead of by
+	// the stream switch: slower for gRPC, and the way back should the switch
+	// disappoint.
+	SharedH2 bool
 	// ProxyProtocol lists the peers that must send a PROXY header, v1 or v2.
 	// A header from anybody else is garbage.
 	ProxyProtocol []netip.Prefix
@@ -252,13 +258,18 @@ func (s *Server) CloseConn(id string) bool {
 // Stats are counts at one moment.
 type Stats struct {
 	Conns    conn.Stats
+	HTTP2    h2.Stats // of the stream switch
 	Sessions ws.Stats
 }
 
 // Stats returns the counts.
 func (s *Server) Stats() Stats {
 	s.init()
-	return Stats{Conns: s.conns.Stats(), Sessions: s.sessions.Stats()}
+	st := Stats{Conns: s.conns.Stats(), Sessions: s.sessions.Stats()}
+	if sw := s.streams.Load(); sw != nil {
+		st.HTTP2 = sw.Stats()
+	}
+	return st
 }
 
 // Close ends Serve at once, without a drain, or cuts a drain short.

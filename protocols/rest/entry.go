@@ -47,7 +47,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	call.Method, call.Host, call.Path, call.Version = r.Method, r.Host, r.URL.Path, r.Proto
 	call.Conn, call.Started = conn, time.Now()
 	if s.opts.Access != nil {
-		call.OnDone(func(res protocols.Result) { s.access(ctx, call, res) })
+		call.OnDone(func(res protocols.Result) { AccessLine(ctx, s.opts.Access, call, res) })
 	}
 
 	rw.ResponseWriter = w
@@ -188,8 +188,9 @@ func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// access writes a call's line. The query is left out: tokens travel in it.
-func (s *Server) access(ctx context.Context, call *protocols.Call, res protocols.Result) {
+// AccessLine writes a call's line to log, at Info. The query is left out:
+// tokens travel in it.
+func AccessLine(ctx context.Context, log *slog.Logger, call *protocols.Call, res protocols.Result) {
 	attrs := []slog.Attr{
 		slog.String("protocol", call.Protocol.String()),
 		slog.String("method", call.Method),
@@ -206,5 +207,5 @@ func (s *Server) access(ctx context.Context, call *protocols.Call, res protocols
 	if res.Err != nil {
 		attrs = append(attrs, slog.String("err", res.Err.Error()))
 	}
-	s.opts.Access.LogAttrs(ctx, slog.LevelInfo, "call", attrs...)
+	log.LogAttrs(ctx, slog.LevelInfo, "call", attrs...)
 }

@@ -179,6 +179,9 @@ func connContext(ctx context.Context, c net.Conn) context.Context {
 	if t := track(c); t != nil {
 		return protocols.WithConn(ctx, t.Facts())
 	}
+	if t, ok := c.(interface{ Facts() *protocols.Conn }); ok { // of the stream switch
+		return protocols.WithConn(ctx, t.Facts())
+	}
 	return ctx
 }
 

@@ -29,6 +29,16 @@ const (
 	pingAfter        = 30 * time.Second
 	pingTimeout      = 15 * time.Second
 	connectTimeout   = 10 * time.Second // handshake and preface; grpc-go's default is 120 s
+
+	// Windows that do not grow by themselves: grpc-go would measure round trips
+	// to the switch in front of it, which are none.
+	streamWindow = 256 << 10
+	connWindow   = 1 << 20
+	// readBuffer is small, because what is read comes from memory.
+	readBuffer = 4 << 10
+	// streams bounds the handlers of a connection, those included whose
+	// stream the client has reset.
+	streams = 250
 )
 
 // Host is whoever will serve an embedder's own grpc.Server; router.Server is one.
@@ -55,15 +65,20 @@ func ServerOptions(host Host, log *slog.Logger) []grpc.ServerOption {
 		grpc.ConnectionTimeout(connectTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.InitialWindowSize(streamWindow),
+		grpc.InitialConnWindowSize(connWindow),
+		grpc.MaxConcurrentStreams(streams),
+		grpc.ReadBufferSize(readBuffer),
 		grpc.ChainUnaryInterceptor(r.unary),
 		grpc.ChainStreamInterceptor(r.stream),
 	}
 }
 
-// recoverer ends a call whose handler panicked, and nothing else.
+// recoverer ends a call whose handler panicked, and gives handlers their Call.
 type recoverer struct{ log *slog.Logger }
 
 func (r recoverer) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (_ any, err error) {
+	ctx = withCall(ctx)
 	defer func() {
 		if p := recover(); p != nil {
 			err = r.report(ctx, info.FullMethod, p)
@@ -73,6 +88,11 @@ func (r recoverer) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 }
 
 func (r recoverer) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	if ctx := ss.Context(); protocols.CallFrom(ctx) == nil {
+		if in := withCall(ctx); in != ctx {
+			ss = &stream{ss, in}
+		}
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = r.report(ss.Context(), info.FullMethod, p)

@@ -1,0 +1,800 @@
+package h2
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/h2/flow"
+	"github.com/oneport-edge/oneport/protocols/h2/frame"
+)
+
+// client is a client's connection, with its streams and the connections to
+// servers behind it. One lock guards all of it: its streams share a socket.
+type client struct {
+	sw    *Switch
+	nc    net.Conn
+	conn  tracked // what is below nc; nil outside of a port
+	facts *protocols.Conn
+	work  sync.WaitGroup // flushers, and hand-overs of connections to servers
+	small [512]byte      // what is read into while nothing happens
+	wrote atomic.Uint64  // pieces written so far
+
+	mu      sync.Mutex // guards all below, and everything that hangs on it
+	link               // to the client
+	drained sync.Cond  // on mu: out was written, or the connection is over
+	spare   []byte     // the buffer that out takes turns with
+	writing bool       // somebody writes
+	err     error      // the connection is over
+	streams map[uint32]*stream
+	backs   []*back
+	last    uint32 // the highest stream id that a client has used
+	state   state
+	ended   *[]endedCall // to be finished once mu is free
+	free    []*stream    // that have ended, to be used again while there are streams
+	closed  ring         // streams that were reset here a while ago
+
+	request    Request // that is being opened
+	nuisance   int     // frames that brought nothing forward
+	pingsInRow int     // PINGs since a server has sent something
+	pingTo     *back   // the server with a policy on PINGs that has sent something last
+	served     uint32  // the last stream that the last GOAWAY named
+	prefaced   bool    // the preface has come
+	settled    bool    // SETTINGS have come
+	pinged     bool    // a PING of ours is not answered yet
+	goneAway   bool    // the last GOAWAY was sent
+	fatal      error   // what a server or the sweeper ends the connection for
+
+	// For the sweeper, in ticks.
+	heard     int  // since something was heard
+	bare      int  // since there was a stream
+	blockOpen int  // since a header block began, or its first frame
+	partial   bool // a part of a HEADERS or CONTINUATION frame has come
+	stuck     int  // since the last write made progress
+	leaving   int  // since the first GOAWAY
+	seen      uint64
+}
+
+// state is how far a connection has come.
+type state uint8
+
+const (
+	stateOpen  state = iota
+	stateDrain       // the first GOAWAY was sent
+	stateClose       // nothing more is to be read
+)
+
+// tracked is what a connection offers that came through protocols/mux.
+type tracked interface {
+	Facts() *protocols.Conn
+	Step(next protocols.State) bool
+}
+
+// errDone ends a connection that has nothing more to do.
+var errDone = errors.New("h2: connection is done")
+
+const readBuffer = 32 << 10
+
+var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+
+// serve reads until the connection is over.
+func (c *client) serve() {
+	err := c.read()
+	c.finish(err)
+}
+
+// read feeds what the client sends to the state machine. While it waits for a
+// frame it holds no buffer but a small one; what is in the TLS layer already,
+// or the rest of a frame, comes in a large one.
+func (c *client) read() error {
+	var big *[readBuffer]byte
+	defer func() {
+		if big != nil {
+			readBuffers.Put(big)
+		}
+	}()
+	buf, have := c.small[:], 0
+	for {
+		n, err := c.nc.Read(buf[have:])
+		if n == 0 && err != nil {
+			return err
+		}
+		have += n
+		used, err := c.take(buf[:have])
+		if err != nil {
+			return err
+		}
+		full, left := have == len(buf), buf[used:have]
+		switch {
+		case big == nil && (full || len(left) > 0):
+			big, _ = readBuffers.Get().(*[readBuffer]byte)
+			buf = big[:]
+		case big != nil && !full && len(left) == 0:
+			readBuffers.Put(big)
+			big, buf = nil, c.small[:]
+		}
+		have = copy(buf, left)
+	}
+}
+
+// take feeds bytes to the state machine, and sees to it that what comes out
+// gets to its readers. It reports how much was used.
+func (c *client) take(p []byte) (used int, err error) {
+	c.mu.Lock()
+	before := len(c.out)
+	c.heard = 0
+	for err == nil {
+		var n int
+		if n, err = c.feed(p[used:]); n == 0 {
+			break
+		}
+		used += n
+		if err == nil && len(c.out) > outMost {
+			err = frame.Err(frame.EnhanceYourCalm, "answers are not read")
+		}
+	}
+	left := p[used:]
+	c.partial = len(left) > 3 && isBlock(frame.Type(left[3]))
+	if used > 0 && c.in.stream == 0 {
+		c.blockOpen = 0
+	}
+	for _, b := range c.backs {
+		b.publish()
+	}
+	if err == nil {
+		err = c.err
+	}
+	kick := len(c.out) > before
+	ended := c.takeEnded()
+	if !kick || err != nil {
+		c.mu.Unlock()
+		finishCalls(ended)
+		return used, err
+	}
+	write := c.kickLocked() // a reader must not wait for the client to read
+	c.mu.Unlock()
+	write()
+	finishCalls(ended)
+	return used, nil
+}
+
+func isBlock(t frame.Type) bool { return t == frame.Headers || t == frame.Continuation }
+
+// feed takes one frame, or nothing if it is not whole yet.
+func (c *client) feed(p []byte) (int, error) {
+	if c.state == stateClose || c.err != nil {
+		return 0, errDone
+	}
+	if !c.prefaced {
+		n := min(len(p), len(frame.Preface))
+		if string(p[:n]) != frame.Preface[:n] {
+			return 0, frame.Err(frame.ProtocolError, "bad preface")
+		}
+		if n < len(frame.Preface) {
+			return 0, nil
+		}
+		c.prefaced = true
+		return n, nil
+	}
+	if len(p) < frame.HeaderLen {
+		return 0, nil
+	}
+	h := frame.Parse(p)
+	if h.Length > frame.MaxLen {
+		return 0, frame.Err(frame.FrameSizeError, "frame too large")
+	}
+	if len(p) < frame.HeaderLen+h.Length {
+		return 0, nil
+	}
+	n := frame.HeaderLen + h.Length
+	return n, c.frame(h, p[frame.HeaderLen:n])
+}
+
+// frame takes one frame.
+func (c *client) frame(h frame.Header, p []byte) error {
+	if !c.settled && h.Type != frame.Settings {
+		return frame.Err(frame.ProtocolError, "SETTINGS must come first")
+	}
+	if c.in.stream != 0 && (h.Type != frame.Continuation || h.Stream != c.in.stream) {
+		return frame.Err(frame.ProtocolError, "a header block was interrupted")
+	}
+	switch h.Type {
+	case frame.Data:
+		return c.data(h, p)
+	case frame.Headers:
+		return c.headers(h, p)
+	case frame.Continuation:
+		if c.in.stream == 0 {
+			return frame.Err(frame.ProtocolError, "CONTINUATION without HEADERS")
+		}
+		return c.fragment(h, p)
+	case frame.Priority:
+		if h.Stream == 0 {
+			return frame.Err(frame.ProtocolError, "PRIORITY on stream 0")
+		}
+		code := frame.NoError
+		if h.Length != 5 {
+			code = frame.FrameSizeError
+		} else if binary.BigEndian.Uint32(p)&frame.MaxStream == h.Stream {
+			code = frame.ProtocolError
+		}
+		if code == frame.NoError {
+			return c.annoy(1)
+		}
+		if c.idle(h.Stream) { // which must not be reset (RFC 9113, 6.4)
+			return frame.Err(code, "a bad PRIORITY on an idle stream")
+		}
+		return c.streamError(h.Stream, code)
+	case frame.RSTStream:
+		return c.reset(h, p)
+	case frame.Settings:
+		return c.settings(h, p)
+	case frame.Ping:
+		return c.ping(h, p)
+	case frame.GoAway:
+		if h.Stream != 0 {
+			return frame.Err(frame.ProtocolError, "GOAWAY on a stream")
+		}
+		if h.Length < 8 {
+			return frame.Err(frame.FrameSizeError, "GOAWAY too short")
+		}
+		return c.annoy(1) // it will not open streams; those it has go on
+	case frame.WindowUpdate:
+		return c.windowUpdate(h, p)
+	case frame.PushPromise:
+		return frame.Err(frame.ProtocolError, "PUSH_PROMISE from a client")
+	default: // unknown types are ignored (RFC 9113, 4.1)
+		return c.annoy(1)
+	}
+}
+
+// annoy counts a frame that brings nothing forward.
+func (c *client) annoy(n int) error {
+	if c.nuisance += n; c.nuisance > c.sw.limits.Nuisance {
+		return frame.Err(frame.EnhanceYourCalm, "too many frames that bring nothing forward")
+	}
+	return nil
+}
+
+// please forgives n for something that was brought forward.
+func (c *client) please(n int) { c.nuisance = max(0, c.nuisance-n) }
+
+const (
+	// forAnswer is what a whole answer of a server forgives: what clients send
+	// behind one, such as window updates for its last bytes.
+	forAnswer = 4
+	// forData is what so many bytes of an answer in one frame forgive.
+	forData      = 1
+	forDataBytes = 1 << 10
+)
+
+func (c *client) data(h frame.Header, p []byte) error {
+	if h.Stream == 0 {
+		return frame.Err(frame.ProtocolError, "DATA on stream 0")
+	}
+	p, pad, err := frame.Unpad(h, p)
+	if err != nil {
+		return err
+	}
+	if !c.recv.Receive(len(p), pad) {
+		return frame.Err(frame.FlowControlError, "more DATA than the connection's window")
+	}
+	if pad > 0 {
+		c.release(0)
+	}
+	end := h.Flags.Has(frame.EndStream)
+	if len(p) == 0 && !end {
+		if err := c.annoy(1); err != nil {
+			return err
+		}
+	}
+	s := c.streams[h.Stream]
+	if s == nil {
+		c.release(len(p))
+		return c.stray(h)
+	}
+	if s.up.ended {
+		c.release(len(p))
+		return c.streamError(h.Stream, frame.StreamClosed)
+	}
+	if !s.up.Receive(len(p), pad) {
+		c.release(len(p))
+		return c.streamError(h.Stream, frame.FlowControlError)
+	}
+	if s.length >= 0 && (s.up.Received() > s.length || end && s.up.Received() < s.length) {
+		c.release(len(p))
+		return c.streamError(h.Stream, frame.ProtocolError)
+	}
+	s.up.data(p, end)
+	return nil
+}
+
+// idle reports whether no stream of that id has ever been.
+func (c *client) idle(id uint32) bool { return id > c.last || id&1 == 0 }
+
+// unserved reports whether a stream came behind those of the last GOAWAY: its
+// frames are ignored (RFC 9113, 6.8).
+func (c *client) unserved(id uint32) bool { return c.goneAway && id > c.served }
+
+// stray answers DATA or HEADERS on a stream that is not open (RFC 9113, 5.1).
+func (c *client) stray(h frame.Header) error {
+	if c.idle(h.Stream) {
+		return frame.Err(frame.ProtocolError, "a frame on an idle stream")
+	}
+	if c.unserved(h.Stream) {
+		return c.annoy(1)
+	}
+	if err := c.annoy(1); err != nil {
+		return err
+	}
+	if !c.closed.has(h.Stream) {
+		// Closed by both sides, or by the client: it knows.
+		c.out = frame.AppendReset(c.out, h.Stream, frame.StreamClosed)
+		c.closed.add(h.Stream)
+	}
+	return nil
+}
+
+func (c *client) headers(h frame.Header, p []byte) error {
+	if h.Stream&1 == 0 {
+		return frame.Err(frame.ProtocolError, "HEADERS on a stream that no client may open")
+	}
+	p, _, err := frame.Unpad(h, p)
+	if err != nil {
+		return err
+	}
+	if h.Stream <= c.last && c.streams[h.Stream] == nil && !c.unserved(h.Stream) && !c.closed.has(h.Stream) {
+		return frame.Err(frame.StreamClosed, "HEADERS on a closed stream")
+	}
+	c.in.begin(h.Stream, h.Flags.Has(frame.EndStream))
+	return c.fragment(h, p)
+}
+
+func (c *client) fragment(h frame.Header, p []byte) error {
+	last := h.Flags.Has(frame.EndHeaders)
+	if err := c.in.add(p, last); err != nil || !last {
+		return err
+	}
+	s := c.streams[h.Stream]
+	switch {
+	case s != nil:
+		return c.trailers(s)
+	case h.Stream <= c.last:
+		return c.stray(frame.Header{Type: frame.Headers, Stream: h.Stream})
+	}
+	c.last = h.Stream
+	if c.goneAway {
+		return c.annoy(1) // it will learn from the GOAWAY that this was not served
+	}
+	return c.open(h.Stream)
+}
+
+func (c *client) trailers(s *stream) error {
+	switch {
+	case s.up.ended:
+		return c.streamError(s.id, frame.StreamClosed)
+	case !c.in.end || checkTrailers(c.in.fields) != "":
+		return c.streamError(s.id, frame.ProtocolError)
+	case c.in.over:
+		return c.streamError(s.id, frame.EnhanceYourCalm)
+	case s.length >= 0 && s.up.Received() < s.length:
+		return c.streamError(s.id, frame.ProtocolError)
+	}
+	s.up.finish(c.in.fields)
+	return nil
+}
+
+// open takes a new stream: the block in c.in is its request.
+func (c *client) open(id uint32) error {
+	if len(c.streams) >= c.sw.limits.Streams {
+		return c.streamError(id, frame.RefusedStream)
+	}
+	r := &c.request
+	why := parseRequest(r, c.in.fields)
+	if why != "" && !c.in.over {
+		return c.streamError(id, frame.ProtocolError)
+	}
+	end := c.in.end
+	if r.length > 0 && end {
+		return c.streamError(id, frame.ProtocolError)
+	}
+	s := c.newStream()
+	s.id, s.c, s.length, s.grpc, s.bare = id, c, r.length, r.GRPC(), r.Method == http.MethodHead
+	s.down = half{s: s, to: &c.link}
+	s.up = half{s: s, from: &c.link, ended: end, closed: end, cut: true}
+	s.up.Half = flow.New(flow.Unlimited, int64(c.sw.limits.Window), int64(c.sw.limits.Window))
+	s.down.Half = flow.New(c.window, flow.Unlimited, flow.Unlimited)
+	if c.streams[id] = s; len(c.streams) == 1 && c.conn != nil {
+		c.conn.Step(protocols.StateActive)
+	}
+	c.bare = 0
+	if c.in.over {
+		s.reply(headersTooLarge)
+		return nil
+	}
+	c.route(s, r, end)
+	return nil
+}
+
+// mostFree bounds client.free.
+const mostFree = 16
+
+// newStream returns a zero stream.
+func (c *client) newStream() *stream {
+	n := len(c.free)
+	if n == 0 {
+		return new(stream)
+	}
+	s := c.free[n-1]
+	c.free = c.free[:n-1]
+	*s = stream{}
+	return s
+}
+
+// streamError resets a stream, open or not.
+func (c *client) streamError(id uint32, code frame.Code) error {
+	if err := c.annoy(1); err != nil { // made-you-reset: it costs what a reset of the client's costs
+		return err
+	}
+	if s := c.streams[id]; s != nil {
+		s.reset(code, sideClient|sideServer)
+		return nil
+	}
+	c.out = frame.AppendReset(c.out, id, code)
+	c.closed.add(id)
+	return nil
+}
+
+func (c *client) reset(h frame.Header, p []byte) error {
+	switch {
+	case h.Stream == 0:
+		return frame.Err(frame.ProtocolError, "RST_STREAM on stream 0")
+	case h.Length != 4:
+		return frame.Err(frame.FrameSizeError, "RST_STREAM of a wrong length")
+	case c.idle(h.Stream):
+		return frame.Err(frame.ProtocolError, "RST_STREAM on an idle stream")
+	}
+	if err := c.annoy(1); err != nil {
+		return err
+	}
+	if s := c.streams[h.Stream]; s != nil {
+		s.reset(frame.Code(binary.BigEndian.Uint32(p)), sideServer)
+	}
+	return nil
+}
+
+func (c *client) settings(h frame.Header, p []byte) error {
+	switch {
+	case h.Stream != 0:
+		return frame.Err(frame.ProtocolError, "SETTINGS on a stream")
+	case h.Flags.Has(frame.Ack):
+		if h.Length != 0 {
+			return frame.Err(frame.FrameSizeError, "SETTINGS ack with a payload")
+		}
+		return c.annoy(1)
+	case h.Length%6 != 0:
+		return frame.Err(frame.FrameSizeError, "SETTINGS of a wrong length")
+	}
+	if err := c.annoy(1 + h.Length/60); err != nil {
+		return err
+	}
+	window := c.window
+	for ; len(p) > 0; p = p[6:] {
+		switch s := frame.ParseSetting(p); s.ID {
+		case frame.HeaderTableSize:
+			c.enc.SetTableSize(s.Value)
+		case frame.EnablePush:
+			if s.Value > 1 {
+				return frame.Err(frame.ProtocolError, "ENABLE_PUSH is neither 0 nor 1")
+			}
+		case frame.InitialWindowSize:
+			if s.Value > frame.MaxWindow {
+				return frame.Err(frame.FlowControlError, "INITIAL_WINDOW_SIZE too large")
+			}
+			window = int64(s.Value)
+		case frame.MaxFrameSize: // ours stay as small as all peers take
+			if s.Value < 1<<14 || s.Value > 1<<24-1 {
+				return frame.Err(frame.ProtocolError, "MAX_FRAME_SIZE out of bounds")
+			}
+		}
+	}
+	c.out = frame.AppendSettingsAck(c.out)
+	c.settled = true
+	return c.resize(window)
+}
+
+// resize takes a new INITIAL_WINDOW_SIZE from the client, and hands it on.
+func (c *client) resize(window int64) error {
+	delta := window - c.window
+	if delta == 0 {
+		return nil
+	}
+	c.window = window
+	for _, b := range c.backs {
+		b.mirrorLocked()
+	}
+	for _, s := range c.streams {
+		if !s.down.allow(delta) {
+			return frame.Err(frame.FlowControlError, "INITIAL_WINDOW_SIZE overflows a window")
+		}
+	}
+	return nil
+}
+
+func (c *client) ping(h frame.Header, p []byte) error {
+	switch {
+	case h.Stream != 0:
+		return frame.Err(frame.ProtocolError, "PING on a stream")
+	case h.Length != 8:
+		return frame.Err(frame.FrameSizeError, "PING of a wrong length")
+	}
+	data := [8]byte(p)
+	if h.Flags.Has(frame.Ack) {
+		if data == keepalive {
+			c.pinged = false
+		}
+		if data == drainPing && c.state == stateDrain {
+			c.lastGoAway()
+			return nil
+		}
+		return c.annoy(1)
+	}
+	// A client that measures the network sends one for what it gets.
+	if c.pingsInRow++; c.pingsInRow > c.sw.limits.Nuisance {
+		return frame.Err(frame.EnhanceYourCalm, "too many PINGs")
+	}
+	// A server with a policy of its own on PINGs, as grpc-go has, gets to see
+	// those that are meant for it: what it has sent itself counts there.
+	if b := c.pingBack(); b != nil && len(b.pings) < mostPings {
+		b.pings, b.pinged = append(b.pings, data), true
+		b.out = frame.AppendPing(b.out, false, data)
+		return nil
+	}
+	c.out = frame.AppendPing(c.out, true, data)
+	return nil
+}
+
+// pingBack returns the connection to the server that the client's PINGs are
+// for: the one that has sent something last, even if it takes no more streams.
+func (c *client) pingBack() *back {
+	if c.pingTo != nil && !c.pingTo.dead {
+		return c.pingTo
+	}
+	for _, b := range c.backs {
+		if b.server.pings && b.usable() {
+			return b
+		}
+	}
+	return nil
+}
+
+// mostPings bounds the client's PINGs that a server has not answered; more are
+// answered here.
+const mostPings = 16
+
+var (
+	keepalive = [8]byte{'o', 'n', 'e', 'p', 'o', 'r', 't', 'k'}
+	drainPing = [8]byte{'o', 'n', 'e', 'p', 'o', 'r', 't', 'd'}
+)
+
+func (c *client) windowUpdate(h frame.Header, p []byte) error {
+	if h.Length != 4 {
+		return frame.Err(frame.FrameSizeError, "WINDOW_UPDATE of a wrong length")
+	}
+	n := int64(binary.BigEndian.Uint32(p) & frame.MaxStream)
+	if h.Stream == 0 {
+		if n == 0 {
+			return frame.Err(frame.ProtocolError, "WINDOW_UPDATE of 0")
+		}
+		if !c.allow(n) {
+			return frame.Err(frame.FlowControlError, "the connection's window overflows")
+		}
+	} else {
+		s := c.streams[h.Stream]
+		if s == nil {
+			if c.idle(h.Stream) {
+				return frame.Err(frame.ProtocolError, "WINDOW_UPDATE on an idle stream")
+			}
+			return c.annoy(1)
+		}
+		if n == 0 {
+			return c.streamError(h.Stream, frame.ProtocolError)
+		}
+		if !s.down.allow(n) {
+			return c.streamError(h.Stream, frame.FlowControlError)
+		}
+	}
+	if n < tinyUpdate {
+		return c.annoy(1)
+	}
+	return nil
+}
+
+// flush writes what is to be written, unless somebody else does. It waits for
+// the client.
+func (c *client) flush() {
+	c.mu.Lock()
+	if c.writing || len(c.out) == 0 || c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.writing = true
+	c.mu.Unlock()
+	c.write()
+}
+
+// write writes until there is nothing more. The caller has set writing. What
+// is appended meanwhile leaves with the next write.
+func (c *client) write() {
+	c.mu.Lock()
+	for len(c.out) > 0 && c.err == nil {
+		p := c.out
+		c.out = c.spare[:0]
+		c.mu.Unlock()
+		err := c.writePieces(p)
+		c.mu.Lock()
+		if cap(p) > highWater { // grown for once
+			p = nil
+		}
+		c.spare = p
+		if err != nil {
+			c.failLocked(err)
+		}
+		c.drained.Broadcast()
+	}
+	c.writing = false
+	c.drained.Broadcast()
+	c.mu.Unlock()
+}
+
+// piece is what a client must take within Limits.Write.
+const piece = 64 << 10
+
+func (c *client) writePieces(p []byte) error {
+	for len(p) > 0 {
+		n, err := c.nc.Write(p[:min(len(p), piece)])
+		c.wrote.Add(1)
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// failLocked ends the connection at once. Its reader does the rest.
+func (c *client) failLocked(err error) {
+	if c.err == nil {
+		c.err = err
+		c.drained.Broadcast()
+		_ = c.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+	}
+}
+
+// goAwayLocked begins to end the connection: streams that the client opens
+// until it has got the news are still served (RFC 9113, 6.8).
+func (c *client) goAwayLocked() {
+	if c.state != stateOpen {
+		return
+	}
+	c.state = stateDrain
+	c.out = frame.AppendGoAway(c.out, frame.MaxStream, frame.NoError, "")
+	c.out = frame.AppendPing(c.out, false, drainPing)
+}
+
+// lastGoAway says what was served. The connection ends with its last stream.
+func (c *client) lastGoAway() {
+	if c.goneAway {
+		return
+	}
+	c.goneAway, c.served = true, c.last
+	c.out = frame.AppendGoAway(c.out, c.last, frame.NoError, "")
+	c.maybeDone()
+}
+
+// maybeDone ends a connection that went away when its last stream has ended.
+func (c *client) maybeDone() {
+	if c.goneAway && len(c.streams) == 0 && c.state != stateClose {
+		c.state = stateClose
+		_ = c.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+	}
+}
+
+const (
+	lingerTime  = time.Second
+	lingerBytes = 1 << 20
+)
+
+// finish ends the connection: the client is told why, the servers are let go,
+// and nothing of the connection is left when it returns.
+func (c *client) finish(err error) {
+	var bad *frame.Error
+	c.mu.Lock()
+	if c.fatal != nil {
+		err = c.fatal
+	}
+	told := c.err == nil && (errors.As(err, &bad) || c.state == stateClose || errors.Is(err, errDone))
+	if bad != nil && c.err == nil {
+		last := c.last
+		if c.goneAway {
+			last = c.served // it must not grow
+		}
+		c.out = frame.AppendGoAway(c.out, last, bad.Code, bad.Why)
+		c.sw.ended(c, bad)
+	}
+	c.state = stateClose
+	for _, s := range c.streams {
+		s.reset(frame.Cancel, sideServer)
+	}
+	for _, b := range c.backs {
+		b.closeLocked()
+	}
+	ended := c.takeEnded()
+	c.mu.Unlock()
+	finishCalls(ended)
+	if told {
+		c.linger()
+	}
+	c.mu.Lock()
+	c.failLocked(cmp.Or(err, io.EOF))
+	c.mu.Unlock()
+	_ = c.nc.Close() // an error would be the client's
+	c.work.Wait()
+}
+
+// linger writes what is left, closes our side and reads on for a moment:
+// unread input would turn the close into a reset, and what was said last
+// would be lost.
+func (c *client) linger() {
+	end := time.Now().Add(lingerTime)
+	c.mu.Lock()
+	if c.err == nil { // not cut off meanwhile
+		_ = c.nc.SetDeadline(end)
+	}
+	c.mu.Unlock()
+	c.flush()
+	c.mu.Lock()
+	for c.writing && c.err == nil {
+		c.drained.Wait() // the write has a deadline
+	}
+	failed := c.err != nil
+	if !failed {
+		_ = c.nc.SetReadDeadline(end)
+	}
+	c.mu.Unlock()
+	if failed {
+		return
+	}
+	if cw, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		_ = cw.CloseWrite()
+	}
+	_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
+}
+
+// ring remembers the last streams that were reset here: their clients may not
+// know yet.
+type ring struct {
+	ids  []uint32
+	next int
+}
+
+const ringSize = 128
+
+func (r *ring) add(id uint32) {
+	if len(r.ids) < ringSize {
+		r.ids = append(r.ids, id)
+		return
+	}
+	r.ids[r.next] = id
+	r.next = (r.next + 1) % ringSize
+}
+
+func (r *ring) has(id uint32) bool { return slices.Contains(r.ids, id) }

@@ -1,0 +1,9 @@
+// Package h2 is the only HTTP/2 endpoint that a client sees. It switches
+// streams: it decodes the head of each request, asks where it belongs, and
+// hands the stream's frames on to a server in this process, a native
+// grpc.Server or net/http, each behind an HTTP/2 connection of its own.
+// Header blocks are decoded and encoded again, DATA is copied and never
+// understood, flow control, trailers, resets and cancellation go through.
+//
+// RFC 9113 is meant wherever a section is named.
+package h2

@@ -1,0 +1,82 @@
+package h2
+
+import (
+	"cmp"
+	"time"
+)
+
+// Limits bound what a client may cost. Every zero value is a default fit for
+// the Internet.
+type Limits struct {
+	// Streams bounds the concurrent streams of a connection. Zero means 100;
+	// more are refused with REFUSED_STREAM.
+	Streams int
+	// Window is the flow-control window of a stream, each way. Zero means 256 KiB.
+	Window int
+	// ConnWindow is the window of a connection, each way: what the switch
+	// holds for a client at most. Zero means 1 MiB.
+	ConnWindow int
+	// HeaderBytes bounds a header list, as RFC 9113, 6.5.2 counts. Zero means
+	// 16 KiB; more is answered 431.
+	HeaderBytes int
+	// HeaderFields bounds the number of fields. Zero means 100; more is answered 431.
+	HeaderFields int
+	// Continuations bounds the CONTINUATION frames of a block. Zero means 16.
+	Continuations int
+	// HeaderTimeout bounds the time to the preface and SETTINGS, and to the
+	// end of a header block. Zero means 10 s.
+	HeaderTimeout time.Duration
+	// Idle closes a connection without streams. Zero means 120 s.
+	Idle time.Duration
+	// BackIdle closes a connection to a server without streams. Zero means 10 s.
+	BackIdle time.Duration
+	// Write is how long a client may take nothing of what is written to it.
+	// Zero means 60 s.
+	Write time.Duration
+	// PingAfter is how long a client with streams may be silent before it is
+	// asked for a sign of life, and PingTimeout how long it has to give one.
+	// Zero means 30 s and 15 s.
+	PingAfter, PingTimeout time.Duration
+	// Nuisance is how many frames that bring nothing forward a client may send
+	// in a row: resets, PINGs, SETTINGS, empty DATA, tiny window updates. A
+	// tenth of it is forgiven each second, and all of it bit by bit for
+	// answers. Zero means 1,000; more ends the connection with ENHANCE_YOUR_CALM.
+	Nuisance int
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Streams = cmp.Or(l.Streams, 100)
+	l.Window = cmp.Or(l.Window, 256<<10)
+	l.ConnWindow = cmp.Or(l.ConnWindow, 1<<20)
+	l.HeaderBytes = cmp.Or(l.HeaderBytes, 16<<10)
+	l.HeaderFields = cmp.Or(l.HeaderFields, 100)
+	l.Continuations = cmp.Or(l.Continuations, 16)
+	l.HeaderTimeout = cmp.Or(l.HeaderTimeout, 10*time.Second)
+	l.Idle = cmp.Or(l.Idle, 120*time.Second)
+	l.BackIdle = cmp.Or(l.BackIdle, 10*time.Second)
+	l.Write = cmp.Or(l.Write, 60*time.Second)
+	l.PingAfter = cmp.Or(l.PingAfter, 30*time.Second)
+	l.PingTimeout = cmp.Or(l.PingTimeout, 15*time.Second)
+	l.Nuisance = cmp.Or(l.Nuisance, 1000)
+	return l
+}
+
+// tick is how often timeouts are looked at: an eighth of the shortest, and at
+// most a second.
+func (l *Limits) tick() time.Duration {
+	return max(min(l.HeaderTimeout, l.Idle, l.BackIdle, l.Write, l.PingAfter, l.PingTimeout, 8*time.Second)/8, time.Millisecond)
+}
+
+const (
+	// highWater is how much may wait to be written to a client before servers
+	// have to wait.
+	highWater = 256 << 10
+	// outMost is how much may wait in all. Only frames without flow control
+	// get there, from a client that asks for them and does not read.
+	outMost = 1 << 20
+	// backMost is the same toward a server, beyond what flow control allows:
+	// one that does not read is of no use.
+	backMost = 1 << 20
+	// tinyUpdate is a WINDOW_UPDATE that costs more than it brings.
+	tinyUpdate = 64
+)

@@ -1,0 +1,378 @@
+package h2
+
+import (
+	"errors"
+	"strconv"
+
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/h2/flow"
+	"github.com/oneport-edge/oneport/protocols/h2/frame"
+)
+
+// stream is a request and its answer: two halves, between the client and a
+// server that know it by the same id.
+type stream struct {
+	id     uint32
+	c      *client
+	back   *back // nil when the switch answers itself
+	up     half  // from the client to the server
+	down   half  // from the server to the client
+	length int64 // content-length of the request; -1 if unknown
+	grpc   bool
+	bare   bool // HEAD: the answer has no content
+	gone   bool // not in the tables any more
+	tell   bool // with the answer's end the client is told to stop sending
+
+	taken   bool            // the handler has call
+	call    *protocols.Call // for backends that take calls
+	status  int             // of call
+	started bool            // the answer's final head has come
+}
+
+// half is one direction of a stream.
+type half struct {
+	flow.Half
+	s        *stream
+	from, to *link
+	queue    []byte // received, and not sent on for want of credit
+	tail     tail   // what comes behind the queue
+	trailers []hpack.HeaderField
+	waits    bool // among to.halves
+	cut      bool // nobody wants the rest: what comes is thrown away
+	ended    bool // the sender has said END_STREAM
+	closed   bool // END_STREAM was sent on
+}
+
+// tail is what follows the last byte of a half. It must not overtake data that
+// waits for credit.
+type tail uint8
+
+const (
+	tailNone tail = iota
+	tailEnd       // END_STREAM
+	tailTrailers
+)
+
+// data takes bytes from the sender.
+func (h *half) data(p []byte, end bool) {
+	if end {
+		h.ended, h.tail = true, tailEnd
+	}
+	switch {
+	case h.cut:
+		h.from.release(len(p))
+		h.closed = h.closed || end
+		h.over()
+		return
+	case len(p) == 0 && !end:
+		h.regrant() // it may have been all padding
+		return
+	case len(h.queue) == 0:
+		n := h.room(len(p))
+		if n == len(p) { // the way of almost every frame
+			h.send(p, end)
+			h.regrant()
+			h.over()
+			return
+		}
+		if n > 0 {
+			h.send(p[:n], false)
+			p = p[n:]
+		}
+	}
+	h.queue = append(h.queue, p...)
+	h.pump(len(h.queue))
+}
+
+// room is how much of n bytes may be sent on now.
+func (h *half) room(n int) int {
+	return int(max(0, min(int64(n), h.Room(), h.to.send.Room())))
+}
+
+// send sends a frame's worth on.
+func (h *half) send(p []byte, end bool) {
+	h.to.out = frame.AppendData(h.to.out, h.s.id, p, end)
+	h.Send(len(p))
+	h.to.send.Send(len(p))
+	if h.from != nil {
+		h.from.release(len(p))
+	}
+	if end {
+		h.closed = true
+	}
+}
+
+// finish takes the end of the sender's half: trailers, or nothing.
+func (h *half) finish(trailers []hpack.HeaderField) {
+	h.ended, h.tail = true, tailEnd
+	if h.cut {
+		h.closed = true
+		h.over()
+		return
+	}
+	if trailers != nil {
+		h.tail = tailTrailers
+		if len(h.queue) > 0 {
+			trailers = append([]hpack.HeaderField(nil), trailers...) // the caller's are reused
+		}
+		h.trailers = trailers
+	}
+	h.pump(0)
+}
+
+// pump sends on what it may: at most budget bytes, and the tail.
+func (h *half) pump(budget int) {
+	if h.s.gone || h.closed {
+		return
+	}
+	for len(h.queue) > 0 {
+		n := h.room(min(len(h.queue), frame.MaxLen, budget))
+		if n == 0 {
+			if h.Room() > 0 {
+				h.to.wait(h)
+			}
+			h.regrant()
+			return
+		}
+		h.send(h.queue[:n], n == len(h.queue) && h.tail == tailEnd)
+		h.queue = h.queue[n:]
+		budget -= n
+	}
+	h.queue = nil
+	if !h.closed {
+		switch h.tail {
+		case tailNone:
+		case tailEnd:
+			h.to.out = frame.AppendData(h.to.out, h.s.id, nil, true)
+			h.closed = true
+		case tailTrailers:
+			h.to.head(h.s.id, h.trailers, true, 0)
+			h.trailers, h.closed = nil, true
+		}
+	}
+	h.regrant()
+	h.over()
+}
+
+// regrant gives the sender credit again, if it needs some and still has
+// something to send.
+func (h *half) regrant() {
+	if h.ended || h.cut || h.s.gone || h.from == nil {
+		return
+	}
+	if n := h.Grant(); n > 0 {
+		h.from.out = frame.AppendWindowUpdate(h.from.out, h.s.id, uint32(n))
+	}
+}
+
+// allow takes note of credit from the receiver.
+func (h *half) allow(n int64) bool {
+	if !h.Allow(n) {
+		return false
+	}
+	h.pump(len(h.queue))
+	return true
+}
+
+// over ends the stream when both of its halves are.
+func (h *half) over() {
+	s := h.s
+	if s.down.closed && s.tell && !s.gone && !s.up.ended {
+		s.reset(frame.NoError, sideClient)
+	}
+	if s.down.closed && s.up.closed {
+		s.end(nil)
+	}
+}
+
+// drop throws away what waits and what is still to come, and gives connection
+// credit back for it.
+func (h *half) drop() {
+	if h.from != nil {
+		h.from.release(len(h.queue))
+	}
+	h.queue, h.trailers, h.cut = nil, nil, true
+	if h.ended {
+		h.closed = true
+	}
+}
+
+// stop says that the server wants nothing more of the request. Its answer is
+// still sent to its end.
+func (s *stream) stop() {
+	s.up.drop()
+	s.tell = true
+	s.down.over()
+}
+
+// side is who is told of a reset.
+type side uint8
+
+const (
+	sideClient side = 1 << iota
+	sideServer
+)
+
+// reset ends a stream before its time.
+func (s *stream) reset(code frame.Code, tell side) {
+	if s.gone {
+		return
+	}
+	if tell&sideServer != 0 && s.back != nil && !(s.up.closed && s.down.ended) {
+		s.back.out = frame.AppendReset(s.back.out, s.id, code)
+	}
+	if tell&sideClient != 0 {
+		s.c.out = frame.AppendReset(s.c.out, s.id, code)
+		s.c.closed.add(s.id)
+	}
+	if s.down.closed && (s.up.closed || code == frame.NoError) {
+		s.end(nil)
+		return
+	}
+	s.end(&resetError{code, tell&sideClient == 0})
+}
+
+// malformed ends a stream whose server does not send an answer that may be
+// passed on.
+func (s *stream) malformed() {
+	s.back.out = frame.AppendReset(s.back.out, s.id, frame.ProtocolError)
+	s.reply(broken)
+}
+
+// resetError is how a call ended that was reset.
+type resetError struct {
+	code     frame.Code
+	byClient bool
+}
+
+func (e *resetError) Error() string {
+	if e.byClient {
+		return "reset by the client: " + e.code.String()
+	}
+	return "reset: " + e.code.String()
+}
+
+// end takes the stream off the tables.
+func (s *stream) end(err error) {
+	if s.gone {
+		return
+	}
+	s.gone = true
+	c := s.c
+	delete(c.streams, s.id)
+	s.up.drop()
+	s.down.drop()
+	if b := s.back; b != nil {
+		b.left(s)
+	}
+	if s.call != nil {
+		s.finishCall(err)
+	}
+	if err == nil && s.back != nil {
+		c.please(forAnswer)
+	}
+	// Whoever has called still sees that it is gone: only the next stream of
+	// this client takes its place.
+	if len(c.free) < mostFree && !s.up.waits && !s.down.waits {
+		c.free = append(c.free, s)
+	}
+	if len(c.streams) == 0 {
+		c.bare = 0
+		if c.conn != nil {
+			c.conn.Step(protocols.StateIdle)
+		}
+		c.maybeDone()
+	}
+}
+
+// finishCall ends the call: with the status of the trailers, or for want of
+// one with what a reset means in gRPC.
+func (s *stream) finishCall(err error) {
+	res := protocols.Result{Status: s.status, Sent: s.down.Sent(), Err: err}
+	switch {
+	case s.status >= 0:
+	case err == nil:
+		res.Status = codeUnknown // a server that sends none
+	default:
+		res.Status = codeUnavailable
+		var reset *resetError
+		if errors.As(err, &reset) && reset.byClient {
+			res.Status = codeCanceled
+		}
+	}
+	if s.c.ended == nil {
+		s.c.ended, _ = endedPool.Get().(*[]endedCall)
+	}
+	*s.c.ended = append(*s.c.ended, endedCall{s.call, res})
+}
+
+// reply answers in the server's place, in the words of the request's protocol.
+func (s *stream) reply(r *refusal) {
+	if s.gone || s.down.ended {
+		return
+	}
+	switch {
+	case s.grpc && s.started: // trailers, behind what was sent before
+		s.status = r.grpc
+		s.down.finish(r.grpcFields()[2:])
+	case s.grpc:
+		s.status = r.grpc
+		s.down.ended, s.down.closed = true, true
+		s.c.head(s.id, r.grpcFields(), true, 0)
+	case s.started:
+		s.reset(frame.InternalError, sideClient)
+		return
+	case s.bare:
+		s.started, s.down.ended, s.down.closed = true, true, true
+		s.c.head(s.id, r.httpFields(), true, 0)
+	default:
+		s.started = true
+		s.c.head(s.id, r.httpFields(), false, 0)
+		s.down.data([]byte(r.text+"\n"), true)
+	}
+	if !s.gone {
+		s.stop()
+	}
+}
+
+// refusal is an answer of the switch itself.
+type refusal struct {
+	http, grpc int
+	text       string
+}
+
+// gRPC's status codes.
+const (
+	codeCanceled          = 1
+	codeUnknown           = 2
+	codeResourceExhausted = 8
+	codeUnimplemented     = 12
+	codeUnavailable       = 14
+)
+
+var (
+	headersTooLarge = &refusal{431, codeResourceExhausted, "request header fields too large"}
+	noRoute         = &refusal{404, codeUnimplemented, "no route for this request"}
+	unavailable     = &refusal{503, codeUnavailable, "the server is not available"}
+	broken          = &refusal{502, codeUnavailable, "the server ended the connection"}
+)
+
+func (r *refusal) grpcFields() []hpack.HeaderField {
+	return []hpack.HeaderField{
+		{Name: fieldStatus, Value: "200"},
+		{Name: fieldType, Value: "application/grpc"},
+		{Name: "grpc-status", Value: strconv.Itoa(r.grpc)},
+		{Name: "grpc-message", Value: r.text},
+	}
+}
+
+func (r *refusal) httpFields() []hpack.HeaderField {
+	return []hpack.HeaderField{
+		{Name: fieldStatus, Value: strconv.Itoa(r.http)},
+		{Name: fieldType, Value: "text/plain; charset=utf-8"},
+		{Name: "x-content-type-options", Value: "nosniff"},
+		{Name: fieldLength, Value: strconv.Itoa(len(r.text) + 1)},
+	}
+}

@@ -1,0 +1,106 @@
+package h2
+
+import (
+	"errors"
+	"time"
+
+	"github.com/oneport-edge/oneport/protocols/h2/frame"
+)
+
+// errStuck ends a connection whose client does not read.
+var errStuck = errors.New("h2: the client does not read")
+
+// errSilent ends a connection whose client gives no sign of life.
+var errSilent = errors.New("h2: the client is silent")
+
+// sweep looks at all timeouts of a connection: tick has passed since the last time.
+func (c *client) sweep(tick time.Duration) {
+	c.mu.Lock()
+	if c.state != stateClose && c.err == nil {
+		c.sweepLocked(tick)
+	}
+	ended := c.takeEnded()
+	kick := c.kickLocked()
+	c.mu.Unlock()
+	finishCalls(ended)
+	kick()
+}
+
+func (c *client) sweepLocked(tick time.Duration) {
+	l := &c.sw.limits
+	past := func(ticks int, d time.Duration) bool { return time.Duration(ticks)*tick > d }
+	c.heard++
+	c.nuisance = max(0, c.nuisance-max(1, int(int64(l.Nuisance)*int64(tick)/int64(10*time.Second))))
+	c.pingsInRow = max(0, c.pingsInRow-max(1, int(int64(l.Nuisance)*int64(tick)/int64(10*time.Second))))
+	if c.in.stream != 0 || c.partial {
+		if c.blockOpen++; past(c.blockOpen, l.HeaderTimeout) {
+			c.dieLocked(frame.Err(frame.EnhanceYourCalm, "a header block that does not end"))
+			return
+		}
+	}
+	wrote := c.wrote.Load()
+	if c.writing && wrote != c.seen {
+		c.heard = 0 // it takes what it gets; a PING may be far behind that
+	}
+	if !c.writing || wrote != c.seen {
+		c.seen, c.stuck = wrote, 0
+	} else if c.stuck++; past(c.stuck, l.Write) {
+		c.failLocked(errStuck)
+		c.work.Go(func() { _ = c.nc.SetDeadline(time.Unix(1, 0)) }) // ends the write
+		return
+	}
+	if len(c.streams) > 0 {
+		c.sweepBusy(past)
+	} else {
+		c.sweepIdle(past)
+	}
+	for _, b := range c.backs {
+		if b.count > 0 {
+			b.idle = 0
+		} else if b.idle++; past(b.idle, l.BackIdle) {
+			b.closeLocked()
+		}
+		b.publish()
+	}
+	if c.state == stateDrain {
+		if c.leaving++; past(c.leaving, time.Second) {
+			c.lastGoAway()
+		}
+	}
+}
+
+// sweepBusy asks a silent client with streams for a sign of life.
+func (c *client) sweepBusy(past func(int, time.Duration) bool) {
+	l := &c.sw.limits
+	c.bare = 0
+	if past(c.heard, l.PingAfter) && !c.pinged {
+		c.pinged = true
+		c.out = frame.AppendPing(c.out, false, keepalive)
+	}
+	if c.pinged && past(c.heard, l.PingAfter+l.PingTimeout) {
+		c.failLocked(errSilent)
+	}
+}
+
+// sweepIdle ends a connection that is of no use, and makes one that is idle
+// hold nothing.
+func (c *client) sweepIdle(past func(int, time.Duration) bool) {
+	l := &c.sw.limits
+	if c.bare++; c.writing {
+		c.bare = 0 // the last answer is on its way
+	} else {
+		c.spare, c.free, c.block = nil, nil, nil
+		if c.in.stream == 0 {
+			c.in.fields = nil
+			c.request = Request{}
+		}
+		if len(c.out) == 0 {
+			c.out = nil
+		}
+	}
+	if !c.settled && past(c.bare, l.HeaderTimeout) {
+		c.dieLocked(frame.Err(frame.SettingsTimeout, "no preface in time"))
+	} else if past(c.bare, l.Idle) {
+		c.lastGoAway()
+	}
+}
