@@ -310,6 +310,9 @@ func (b *back) data(h frame.Header, p []byte) error {
 	if !b.recv.Receive(len(p), pad) {
 		return errBack
 	}
+	if pad > 0 {
+		b.release(0)
+	}
 	s := b.stream(h.Stream)
 	if s == nil || s.down.ended {
 		b.release(len(p))
@@ -462,6 +465,7 @@ func (b *back) closeLocked() {
 	b.publish()
 	b.dead = true
 	b.pipe.end()
+	b.c.drained.Broadcast() // a Write that waits for the client
 	for _, data := range b.pings {
 		b.c.out = frame.AppendPing(b.c.out, true, data)
 	}

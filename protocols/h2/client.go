@@ -48,6 +48,7 @@ type client struct {
 	pingTo     *back   // the server with a policy on PINGs that has sent something last
 	served     uint32  // the last stream that the last GOAWAY named
 	prefaced   bool    // the preface has come
+	acked      bool    // our SETTINGS have been acknowledged
 	settled    bool    // SETTINGS have come
 	pinged     bool    // a PING of ours is not answered yet
 	goneAway   bool    // the last GOAWAY was sent
@@ -137,7 +138,7 @@ func (c *client) take(p []byte) (used int, err error) {
 			break
 		}
 		used += n
-		if err == nil && len(c.out) > outMost {
+		if err == nil && len(c.out) > outMost+2*c.sw.limits.ConnWindow {
 			err = frame.Err(frame.EnhanceYourCalm, "answers are not read")
 		}
 	}
@@ -305,7 +306,7 @@ func (c *client) data(h frame.Header, p []byte) error {
 		c.release(len(p))
 		return c.streamError(h.Stream, frame.StreamClosed)
 	}
-	if !s.up.Receive(len(p), pad) {
+	if !s.up.Receive(len(p), pad) && (c.acked || s.up.Overrun() > frame.DefaultWindow-int64(c.sw.limits.Window)) {
 		c.release(len(p))
 		return c.streamError(h.Stream, frame.FlowControlError)
 	}
@@ -479,6 +480,7 @@ func (c *client) settings(h frame.Header, p []byte) error {
 		if h.Length != 0 {
 			return frame.Err(frame.FrameSizeError, "SETTINGS ack with a payload")
 		}
+		c.acked = true
 		return c.annoy(1)
 	case h.Length%6 != 0:
 		return frame.Err(frame.FrameSizeError, "SETTINGS of a wrong length")

@@ -169,6 +169,9 @@ func parseRequest(r *Request, fields []hpack.HeaderField) (why string) {
 		case fieldType:
 			r.kind = f.Value
 		case "host":
+			if host != "" {
+				return "two host fields"
+			}
 			host = f.Value
 		case StreamField:
 			r.marked = true
@@ -177,8 +180,16 @@ func parseRequest(r *Request, fields []hpack.HeaderField) (why string) {
 	if why := r.checkPseudo(seen); why != "" {
 		return why
 	}
-	if r.Authority == "" {
+	// One authority, whoever asks for it: what the route is chosen by is what
+	// the server reads (RFC 9113, 8.3.1).
+	switch {
+	case r.Authority == "":
 		r.Authority = host
+	case host != "" && !strings.EqualFold(host, r.Authority):
+		return "host is not :authority"
+	}
+	if strings.IndexByte(r.Authority, '@') >= 0 {
+		return "user information in the authority"
 	}
 	r.grpc = protocols.IsGRPC(r.Method, r.kind)
 	return ""

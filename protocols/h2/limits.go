@@ -71,8 +71,9 @@ const (
 	// highWater is how much may wait to be written to a client before servers
 	// have to wait.
 	highWater = 256 << 10
-	// outMost is how much may wait in all. Only frames without flow control
-	// get there, from a client that asks for them and does not read.
+	// outMost is how much may wait beyond what the windows toward the servers
+	// allow. Only frames without flow control get there, from a client that asks
+	// for them and does not read.
 	outMost = 1 << 20
 	// backMost is the same toward a server, beyond what flow control allows:
 	// one that does not read is of no use.

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"slices"
 	"strconv"
 
 	"golang.org/x/net/http2/hpack"
@@ -84,5 +85,13 @@ func (k *link) wait(h *half) {
 	if !h.waits {
 		h.waits = true
 		k.halves = append(k.halves, h)
+	}
+}
+
+// leave takes h off those that wait.
+func (k *link) leave(h *half) {
+	if h.waits {
+		h.waits = false
+		k.halves = slices.DeleteFunc(k.halves, func(o *half) bool { return o == h })
 	}
 }

@@ -264,6 +264,10 @@ func (s *stream) end(err error) {
 	delete(c.streams, s.id)
 	s.up.drop()
 	s.down.drop()
+	if s.up.waits {
+		s.up.to.leave(&s.up)
+	}
+	s.down.to.leave(&s.down)
 	if b := s.back; b != nil {
 		b.left(s)
 	}
@@ -275,7 +279,7 @@ func (s *stream) end(err error) {
 	}
 	// Whoever has called still sees that it is gone: only the next stream of
 	// this client takes its place.
-	if len(c.free) < mostFree && !s.up.waits && !s.down.waits {
+	if len(c.free) < mostFree {
 		c.free = append(c.free, s)
 	}
 	if len(c.streams) == 0 {

@@ -51,6 +51,9 @@ func (h *Half) Room() int64 { return h.allowed - h.sent }
 // Credit is how much the sender may send now.
 func (h *Half) Credit() int64 { return h.granted - h.received - h.padding }
 
+// Overrun is how much the sender has sent without credit.
+func (h *Half) Overrun() int64 { return -h.Credit() }
+
 // Queued is how much was received and not sent on.
 func (h *Half) Queued() int64 { return h.received - h.sent }
 
