@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -106,7 +107,7 @@ func TestParseRequestFillsIn(t *testing.T) {
 	if why := parseRequest(&r, getFields("content-length", "9223372036854775807")); why != "" {
 		t.Fatal(why)
 	}
-	if r.Method != "GET" || r.Scheme != "https" || r.Authority != "a.test" || r.Path != "/x?y=z" || r.length != 1<<63-1 || len(r.Fields) != 5 {
+	if r.Method != http.MethodGet || r.Scheme != "https" || r.Authority != "a.test" || r.Path != "/x?y=z" || r.length != 1<<63-1 || len(r.Fields) != 5 {
 		t.Errorf("got %+v", r)
 	}
 	if why := parseRequest(&r, slices.Concat(getFields()[:3], fieldList("host", "b.test"))); why != "" || r.Authority != "b.test" || r.length != -1 {
@@ -294,6 +295,9 @@ func TestBlocksLimits(t *testing.T) {
 			t.Errorf("over %v, %d fields, %v", b.over, len(b.fields), err)
 		}
 	})
+}
+
+func TestBlocksLimitsOnTheWire(t *testing.T) {
 	t.Run("CONTINUATION frames", func(t *testing.T) {
 		for n, want := range map[int]string{16: "", 17: "ENHANCE_YOUR_CALM"} {
 			b := blocksFor(Limits{})
@@ -433,7 +437,7 @@ func FuzzBlocks(f *testing.F) {
 		}
 		var r Request
 		why := parseRequest(&r, slices.Clone(whole.fields))
-		if why == "" && (r.Method == "" || r.Method != "CONNECT" && (r.Path == "" || r.Scheme == "")) {
+		if why == "" && (r.Method == "" || r.Method != http.MethodConnect && (r.Path == "" || r.Scheme == "")) {
 			t.Fatalf("a request of nothing: %+v", r)
 		}
 		if trailers := checkTrailers(whole.fields); trailers == "" && why == "" {
@@ -447,4 +451,35 @@ func FuzzBlocks(f *testing.F) {
 			t.Fatalf("%v is handed on as %v", whole.fields, again.fields)
 		}
 	})
+}
+
+// A block of a request, decoded and encoded again, all of it from tables.
+func BenchmarkReencode(b *testing.B) {
+	l := Limits{}.withDefaults()
+	in, out := newBlocks(&l), newLink(&l, 0)
+	var wire bytes.Buffer
+	enc := hpack.NewEncoder(&wire)
+	fields := getFields("content-type", "application/grpc", "te", "trailers", "user-agent", "grpc-go/1.85.0", "grpc-timeout", "99958u")
+	for range 2 { // the second time it is the tables'
+		wire.Reset()
+		for _, f := range fields {
+			_ = enc.WriteField(f)
+		}
+		if err := decodeBlock(in, wire.Bytes()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	block := [][]byte{wire.Bytes()}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := decodeBlock(in, block...); err != nil {
+			b.Fatal(err)
+		}
+		var r Request
+		if why := parseRequest(&r, in.fields); why != "" {
+			b.Fatal(why)
+		}
+		out.out = out.out[:0]
+		out.head(1, r.Fields, true)
+	}
 }
