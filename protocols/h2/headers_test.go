@@ -294,6 +294,9 @@ func TestBlocksLimits(t *testing.T) { //nolint:gocyclo // cases, one after the o
 			t.Errorf("over %v, %d fields, %v", b.over, len(b.fields), err)
 		}
 	})
+}
+
+func TestBlocksLimitsOnTheWire(t *testing.T) {
 	t.Run("CONTINUATION frames", func(t *testing.T) {
 		for n, want := range map[int]string{16: "", 17: "ENHANCE_YOUR_CALM"} {
 			b := blocksFor(Limits{})
@@ -450,4 +453,35 @@ func FuzzBlocks(f *testing.F) {
 			t.Fatalf("%v is handed on as %v", whole.fields, again.fields)
 		}
 	})
+}
+
+// A block of a request, decoded and encoded again, all of it from tables.
+func BenchmarkReencode(b *testing.B) {
+	l := Limits{}.withDefaults()
+	in, out := newBlocks(&l), newLink(&l, 0)
+	var wire bytes.Buffer
+	enc := hpack.NewEncoder(&wire)
+	fields := getFields("content-type", "application/grpc", "te", "trailers", "user-agent", "grpc-go/1.85.0", "grpc-timeout", "99958u")
+	for range 2 { // the second time it is the tables'
+		wire.Reset()
+		for _, f := range fields {
+			_ = enc.WriteField(f)
+		}
+		if err := decodeBlock(in, wire.Bytes()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	block := [][]byte{wire.Bytes()}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := decodeBlock(in, block...); err != nil {
+			b.Fatal(err)
+		}
+		var r Request
+		if why := parseRequest(&r, in.fields); why != "" {
+			b.Fatal(why)
+		}
+		out.out = out.out[:0]
+		out.head(1, r.Fields, true)
+	}
 }

@@ -146,25 +146,7 @@ func (e *modelEnd) frame(fail modelFail, f modelFrame) { //nolint:gocyclo // a c
 	}
 	switch f.Type {
 	case frame.Data:
-		n := int64(len(f.p))
-		if f.Flags.Has(frame.Padded) {
-			fail("the %s gets padding", e.name)
-		}
-		if n > 0 && (s.window < n || e.connWindow < n) {
-			fail("the %s gets %d bytes on stream %d in a window of %d, the connection's is %d", e.name, n, f.Stream, s.window, e.connWindow)
-		}
-		if s.heard {
-			fail("the %s gets DATA on stream %d behind END_STREAM", e.name, f.Stream)
-		}
-		for i, c := range f.p {
-			if want := modelByte(f.Stream, 1-e.dir, s.received+int64(i)); c != want {
-				fail("the %s: byte %d of stream %d is %#x, want %#x", e.name, s.received+int64(i), f.Stream, c, want)
-			}
-		}
-		s.window -= n
-		e.connWindow -= n
-		s.received += n
-		s.heard = f.Flags.Has(frame.EndStream)
+		e.data(fail, f, s)
 	case frame.Headers, frame.Continuation:
 		e.block = append(e.block, f.p...)
 		if f.Type == frame.Headers && s.heard {
@@ -220,6 +202,28 @@ func (e *modelEnd) frame(fail modelFail, f modelFrame) { //nolint:gocyclo // a c
 	default:
 		fail("the %s gets a frame of type %d: %q", e.name, f.Type, f.p)
 	}
+}
+
+func (e *modelEnd) data(fail modelFail, f modelFrame, s *modelSide) {
+	n := int64(len(f.p))
+	if f.Flags.Has(frame.Padded) {
+		fail("the %s gets padding", e.name)
+	}
+	if n > 0 && (s.window < n || e.connWindow < n) {
+		fail("the %s gets %d bytes on stream %d in a window of %d, the connection's is %d", e.name, n, f.Stream, s.window, e.connWindow)
+	}
+	if s.heard {
+		fail("the %s gets DATA on stream %d behind END_STREAM", e.name, f.Stream)
+	}
+	for i, c := range f.p {
+		if want := modelByte(f.Stream, 1-e.dir, s.received+int64(i)); c != want {
+			fail("the %s: byte %d of stream %d is %#x, want %#x", e.name, s.received+int64(i), f.Stream, c, want)
+		}
+	}
+	s.window -= n
+	e.connWindow -= n
+	s.received += n
+	s.heard = f.Flags.Has(frame.EndStream)
 }
 
 // model is the whole.
