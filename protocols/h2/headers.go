@@ -222,7 +222,7 @@ func (r *Request) takePseudo(f *hpack.HeaderField, seen *pseudo) (why string) {
 	if *seen&which != 0 {
 		return "a pseudo-header field twice"
 	}
-	if !validValue(f.Value) {
+	if !validValue(f.Value) || which == pseudoMethod && !validMethod(f.Value) {
 		return "a pseudo-header field with a bad value"
 	}
 	*seen |= which
@@ -302,6 +302,15 @@ var nameByte = func() (t [256]bool) {
 func validName(s string) bool {
 	for i := range len(s) {
 		if !nameByte[s[i]] {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func validMethod(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !nameByte[c] && (c < 'A' || c > 'Z') {
 			return false
 		}
 	}

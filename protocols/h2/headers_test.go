@@ -458,7 +458,7 @@ func FuzzBlocks(f *testing.F) {
 // A block of a request, decoded and encoded again, all of it from tables.
 func BenchmarkReencode(b *testing.B) {
 	l := Limits{}.withDefaults()
-	in, out := newBlocks(&l), newLink(&l, 0)
+	in, out := newBlocks(&l), newLink(&l, 0, true)
 	var wire bytes.Buffer
 	enc := hpack.NewEncoder(&wire)
 	fields := getFields("content-type", "application/grpc", "te", "trailers", "user-agent", "grpc-go/1.85.0", "grpc-timeout", "99958u")
@@ -482,6 +482,6 @@ func BenchmarkReencode(b *testing.B) {
 			b.Fatal(why)
 		}
 		out.out = out.out[:0]
-		out.head(1, r.Fields, true)
+		out.head(1, r.Fields, true, 0)
 	}
 }

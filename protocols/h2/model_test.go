@@ -410,9 +410,6 @@ func (m *model) chunk(t *rapid.T, e *modelEnd, credit int64) (n int64, padded bo
 // send sends DATA, with padding or without.
 func (m *model) send(t *rapid.T, e *modelEnd, id uint32, s *modelSide, end bool) {
 	n, padded, padding := m.chunk(t, e, s.credit)
-	if e == m.server && n == 0 {
-		padded, padding = false, 0 // known bug, see TestPaddingOfAServerIsCredited
-	}
 	p := make([]byte, 0, n+padding+1)
 	h := frame.Header{Type: frame.Data, Stream: id}
 	if padded {
