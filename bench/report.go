@@ -50,6 +50,9 @@ func (r *report) table() string {
 			asked, met := "-", ""
 			if c.Most > 0 {
 				asked, met = fmt.Sprintf("low <= %.2f", c.Most), verdict(c.Met)
+				if c.Median {
+					asked = fmt.Sprintf("<= %.2f", c.Most)
+				}
 			}
 			rows = append(rows, []string{
 				c.Name, fmt.Sprintf("%.1f us", c.Own), fmt.Sprintf("%.1f us", c.Port),

@@ -250,7 +250,7 @@ func TestBlocksKeepSensitive(t *testing.T) {
 	}
 }
 
-func TestBlocksLimits(t *testing.T) { //nolint:gocyclo // cases, one after the other
+func TestBlocksLimits(t *testing.T) {
 	t.Run("bytes", func(t *testing.T) {
 		b := blocksFor(Limits{HeaderBytes: 200})
 		f := hpack.HeaderField{Name: "name", Value: strings.Repeat("v", 64)} // 100 with 32 for the entry

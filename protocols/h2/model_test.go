@@ -129,7 +129,7 @@ func (e *modelEnd) take(fail modelFail) {
 	}
 }
 
-func (e *modelEnd) frame(fail modelFail, f modelFrame) { //nolint:gocyclo // a case for each type of frame
+func (e *modelEnd) frame(fail modelFail, f modelFrame) {
 	if f.Length > frame.MaxLen {
 		fail("the %s gets a frame of %d bytes", e.name, f.Length)
 	}
