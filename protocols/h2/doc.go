@@ -5,5 +5,11 @@
 // Header blocks are decoded and encoded again, DATA is copied and never
 // understood, flow control, trailers, resets and cancellation go through.
 //
+// Where to look: switch.go has the life of the whole, client.go what a client
+// sends (control.go: frames without a request in them; socket.go: reading,
+// writing and the end), back.go what a server sends, local.go the server's end of
+// it, stream.go a stream and its two halves, sweep.go all timeouts, limits.go all
+// numbers.
+//
 // RFC 9113 is meant wherever a section is named.
 package h2
