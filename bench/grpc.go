@@ -29,18 +29,19 @@ func dialGRPC(h *house, addr string) (*grpc.ClientConn, error) {
 // openUnary opens calls of that message: on each of conns connections one
 // after the other.
 func openUnary(conns int, message string) func(context.Context, *house, string) (load, error) {
-	return func(_ context.Context, h *house, addr string) (load, error) {
+	return func(ctx context.Context, h *house, addr string) (load, error) {
 		return openClients(conns, func() (client, error) {
 			conn, err := dialGRPC(h, addr)
 			if err != nil {
 				return nil, err
 			}
-			return &unary{conn, echov1.NewEchoClient(conn), message}, nil
+			return &unary{ctx, conn, echov1.NewEchoClient(conn), message}, nil
 		})
 	}
 }
 
 type unary struct {
+	ctx     context.Context
 	conn    *grpc.ClientConn
 	echo    echov1.EchoClient
 	message string
@@ -48,7 +49,7 @@ type unary struct {
 
 func (u *unary) do(n int) error {
 	for range n {
-		res, err := u.echo.Unary(context.Background(), &echov1.UnaryRequest{Message: u.message})
+		res, err := u.echo.Unary(u.ctx, &echov1.UnaryRequest{Message: u.message})
 		if err != nil {
 			return err
 		}

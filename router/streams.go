@@ -3,8 +3,6 @@ package router
 import (
 	"context"
 	"net"
-	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/oneport-edge/oneport/protocols"
@@ -46,25 +44,8 @@ func (p *port) routeStream(r *h2.Request, from *protocols.Conn) *h2.Server {
 		// grpc-go compares as the specification writes it, in lower case.
 		r.Set("content-type", strings.ToLower(contentType))
 	}
-	if !trusts(p.TrustedProxies, from.Remote.Addr()) {
-		r.Remove(forwarding) // for net/http rest does it
+	if !rest.Trusts(p.TrustedProxies, from.Remote.Addr()) {
+		r.Remove(rest.Forwarding) // for net/http, rest does it
 	}
 	return p.rpcH2
-}
-
-func trusts(proxies []netip.Prefix, ip netip.Addr) bool {
-	return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(ip) })
-}
-
-// forwarding reports whether a field tells where a request came from, or
-// reads as if it did.
-func forwarding(name string) bool {
-	switch name[0] {
-	case 'f':
-		return name == "forwarded"
-	case 'x':
-		name = strings.ReplaceAll(name, "_", "-")
-		return strings.HasPrefix(name, "x-forwarded-") || name == "x-real-ip"
-	}
-	return false
 }

@@ -167,6 +167,20 @@ func TestStuckWriter(t *testing.T) {
 	})
 }
 
+// Without a limit it is left to the kernel how long a client may take nothing.
+func TestNoWriteLimit(t *testing.T) {
+	limits := seconds
+	limits.Write, limits.PingAfter = -1, time.Hour
+	inBubble(t, options{limits: limits}, func(t *testing.T, e *edge) {
+		c := e.dialSilent()
+		c.send([]byte(frame.Preface), settings(frame.InitialWindowSize, 1<<30), window(0, 1<<30), c.get(1, "/big?100000000"))
+		time.Sleep(10 * time.Minute)
+		if n := e.running.Load(); n != 1 {
+			t.Errorf("%d handlers run", n)
+		}
+	})
+}
+
 // The connection to a server is closed when it is not used, and opened again.
 func TestBackIdle(t *testing.T) {
 	var opened, closed atomic.Int64

@@ -31,7 +31,7 @@ type Limits struct {
 	// BackIdle closes a connection to a server without streams. Zero means 10 s.
 	BackIdle time.Duration
 	// Write is how long a client may take nothing of what is written to it.
-	// Zero means 60 s.
+	// Zero means 60 s, a negative value no limit.
 	Write time.Duration
 	// PingAfter is how long a client with streams may be silent before it is
 	// asked for a sign of life, and PingTimeout how long it has to give one.
@@ -64,7 +64,11 @@ func (l Limits) withDefaults() Limits {
 // tick is how often timeouts are looked at: an eighth of the shortest, and at
 // most a second.
 func (l *Limits) tick() time.Duration {
-	return max(min(l.HeaderTimeout, l.Idle, l.BackIdle, l.Write, l.PingAfter, l.PingTimeout, 8*time.Second)/8, time.Millisecond)
+	shortest := min(l.HeaderTimeout, l.Idle, l.BackIdle, l.PingAfter, l.PingTimeout, 8*time.Second)
+	if l.Write > 0 {
+		shortest = min(shortest, l.Write)
+	}
+	return max(shortest/8, time.Millisecond)
 }
 
 const (

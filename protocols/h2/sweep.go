@@ -44,7 +44,7 @@ func (c *client) sweepLocked(tick time.Duration) {
 	}
 	if !c.writing || wrote != c.seen {
 		c.seen, c.stuck = wrote, 0
-	} else if c.stuck++; past(c.stuck, l.Write) {
+	} else if c.stuck++; l.Write > 0 && past(c.stuck, l.Write) {
 		c.failLocked(errStuck)
 		c.work.Go(func() { _ = c.nc.SetDeadline(time.Unix(1, 0)) }) // ends the write
 		return

@@ -148,10 +148,7 @@ func hasToken(lines []string, token string) bool {
 // vet looks at a request's head. It returns a status and a text for one that
 // is refused, and removes what a stranger must not say.
 func (s *Server) vet(r *http.Request, conn *protocols.Conn) (int, string) {
-	trusted := false
-	if len(s.opts.TrustedProxies) > 0 {
-		trusted = contains(s.opts.TrustedProxies, conn.Remote.Addr())
-	}
+	trusted := Trusts(s.opts.TrustedProxies, conn.Remote.Addr())
 	fields := 0
 	for name, values := range r.Header {
 		fields += len(values)
@@ -184,8 +181,19 @@ func forwarding(name string) bool {
 	return name == "Forwarded"
 }
 
-func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
-	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
+// Forwarding reports whether a field of HTTP/2, in lower case, tells where a
+// request came from, or reads as if it did once "_" is "-".
+func Forwarding(name string) bool {
+	if name == "" || name[0] != 'x' && name[0] != 'f' {
+		return false
+	}
+	name = strings.ReplaceAll(name, "_", "-")
+	return name == "forwarded" || name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded-")
+}
+
+// Trusts reports whether ip is one of those whose forwarding fields are believed.
+func Trusts(proxies []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // AccessLine writes a call's line to log, at Info. The query is left out:

@@ -5,8 +5,8 @@
 //	var services rpc.Services
 //	pb.RegisterGreeterServer(&services, greeter) // records, builds nothing yet
 //	srv, err := services.Build()
-//	err = srv.Serve(queue)                       // native: connections of routed HTTP/2
-//	srv.ServeHTTP(w, r)                          // or request by request, behind net/http
+//	err = srv.Serve(queue)                       // native: what the stream switch opens
+//	srv.ServeHTTP(w, r)                          // or request by request, behind net/http alone
 //
 // An embedder's own server is built with [ServerOptions] and works the same:
 //
