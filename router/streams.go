@@ -36,7 +36,7 @@ func (p *port) buildSwitch(addr net.Addr) {
 	p.streams.Store(p.sw)
 }
 
-func (p *port) routeStream(r *h2.Request, from *protocols.Conn) *h2.Server {
+func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 	if !r.GRPC() {
 		return p.webH2
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/nbio"
 )
 
 // ErrReadBudget is returned by Read when a connection that is not routed yet
@@ -32,6 +33,7 @@ type Conn struct {
 	in, out atomic.Int64
 
 	reading, writing deadline
+	keeper           atomic.Pointer[nbio.Keeper] // once Keep was called
 
 	// Set before the connection is routed and only read afterwards; the
 	// hand-over through a channel orders the two.
@@ -196,7 +198,38 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if c.flags&flagMuted != 0 {
 		return len(p), nil
 	}
+	if k := c.keeper.Load(); k != nil {
+		n, err := k.Write(p)
+		c.out.Add(int64(n))
+		return n, err
+	}
 	return c.writeRaw(p)
+}
+
+// Keep makes Write not wait: from now on what the socket does not take is kept,
+// and leaves with Flush. It reports false if Write can but wait. It must not
+// be called while something is written.
+func (c *Conn) Keep() bool {
+	k := new(nbio.Keeper)
+	if !k.Init(c.raw) {
+		return false
+	}
+	c.keeper.Store(k)
+	return true
+}
+
+// Kept reports whether something waits for Flush.
+func (c *Conn) Kept() bool {
+	k := c.keeper.Load()
+	return k != nil && k.Kept()
+}
+
+// Flush writes what was kept. It waits for the socket, within the write deadline.
+func (c *Conn) Flush() error {
+	if k := c.keeper.Load(); k != nil {
+		return k.Flush(c.writeKept)
+	}
+	return nil
 }
 
 // ReadFrom lets the kernel copy from r where it can (sendfile, splice).

@@ -99,7 +99,14 @@ func (c *Conn) readRaw(p []byte) (n int, err error) {
 }
 
 // writeRaw writes to the socket.
-func (c *Conn) writeRaw(p []byte) (n int, err error) {
+func (c *Conn) writeRaw(p []byte) (int, error) {
+	n, err := c.writeKept(p)
+	c.out.Add(int64(n))
+	return n, err
+}
+
+// writeKept writes what has been counted to the socket.
+func (c *Conn) writeKept(p []byte) (n int, err error) {
 	c.begin(&c.writing, false)
 	for {
 		var k int
@@ -110,7 +117,6 @@ func (c *Conn) writeRaw(p []byte) (n int, err error) {
 		}
 	}
 	c.end(&c.writing)
-	c.out.Add(int64(n))
 	return n, err
 }
 

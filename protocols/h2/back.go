@@ -1,26 +1,40 @@
 package h2
 
 import (
-	"encoding/binary"
-	"errors"
 	"slices"
-	"strconv"
-
-	"golang.org/x/net/http2/hpack"
 
 	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/h2/flow"
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
+// Backend is where a stream goes: a [*Server] in this process, or an [*Upstream].
+type Backend interface {
+	// take sends a new stream there. The client's lock is held.
+	take(s *stream, r *Request, end bool)
+}
+
+// route sends a new stream to its server.
+func (c *client) route(s *stream, r *Request, end bool) {
+	if r.marked {
+		r.Remove(func(name string) bool { return name == StreamField })
+	}
+	if to := c.sw.Route(r, c.facts); to != nil {
+		to.take(s, r, end)
+	} else {
+		s.reply(noRoute)
+	}
+	c.in.fields = r.Fields[:0] // it may have grown
+}
+
 // back is a client's connection to a server in this process. The client's lock
 // guards it, but for the pipe, which has its own.
 type back struct {
-	link   // to the server
+	link // to the server
+	origin
 	c      *client
 	server *Server
 	pipe   *pipe
-	part   []byte // the beginning of a frame
 	count  int    // streams
 	most   uint32 // of them, as the server has it
 	told   int64  // the INITIAL_WINDOW_SIZE that the server was told
@@ -40,22 +54,11 @@ func (b *back) usable() bool { return !b.away && !b.dead }
 // is. A client's is taken out.
 const StreamField = "oneport-stream"
 
-// route sends a new stream to its server.
-func (c *client) route(s *stream, r *Request, end bool) {
-	if r.marked {
-		r.Remove(func(name string) bool { return name == StreamField })
-	}
-	server := c.sw.Route(r, c.facts)
-	if server == nil {
-		s.reply(noRoute)
-		return
-	}
-	b := c.backTo(server)
-	if b == nil {
-		s.reply(unavailable)
-		return
-	}
-	if b.pipe.waiting() > backMost+c.sw.limits.ConnWindow {
+// take sends a stream to the server.
+func (srv *Server) take(s *stream, r *Request, end bool) {
+	c := s.c
+	b := c.backTo(srv)
+	if b == nil || b.pipe.waiting() > backMost+c.sw.limits.ConnWindow {
 		s.reply(unavailable)
 		return
 	}
@@ -65,7 +68,7 @@ func (c *client) route(s *stream, r *Request, end bool) {
 		return
 	}
 	depth := int64(c.sw.limits.Window)
-	s.back = b
+	s.origin, s.far = &b.origin, s.id
 	b.count++
 	b.idle = 0
 	s.up.to, s.up.cut = &b.link, false
@@ -73,7 +76,7 @@ func (c *client) route(s *stream, r *Request, end bool) {
 	s.down.from = &b.link
 	s.down.Half = flow.New(c.window, b.told, depth)
 	mark := uint32(0)
-	if server.calls {
+	if srv.calls {
 		s.status = -1
 		s.call = c.sw.begin(r, c.facts)
 		mark = s.id
@@ -82,7 +85,6 @@ func (c *client) route(s *stream, r *Request, end bool) {
 		r.Remove(unread)
 	}
 	b.head(s.id, r.Fields, end, mark)
-	c.in.fields = r.Fields[:0] // it may have grown
 }
 
 // unread are fields that a gRPC server gets and does not look at: te is for
@@ -101,7 +103,9 @@ func (c *client) backTo(server *Server) *back {
 		return nil
 	}
 	l := &c.sw.backLimits
-	b := &back{c: c, server: server, most: frame.MaxStream, link: newLink(l, int64(c.sw.limits.ConnWindow), false)}
+	b := &back{c: c, server: server, most: frame.MaxStream}
+	b.link = newLink(l, int64(c.sw.limits.ConnWindow), false)
+	b.origin.conn, b.origin.server = &b.link, b
 	b.pipe = newPipe(b)
 	b.told = min(c.window, int64(c.sw.limits.Window))
 	b.out = append(b.out, frame.Preface...)
@@ -125,7 +129,7 @@ func (b *back) mirrorLocked() {
 	b.told = told
 	b.out = frame.AppendSettings(b.out, frame.Setting{ID: frame.InitialWindowSize, Value: uint32(told)})
 	for _, s := range b.c.streams {
-		if s.back == b {
+		if s.origin == &b.origin {
 			s.down.Shift(delta)
 		}
 	}
@@ -175,232 +179,46 @@ func (b *back) publish() {
 	}
 }
 
-// errBack ends a connection to a server that breaks the protocol.
-var errBack = errors.New("h2: the server broke the protocol")
-
-// take feeds what the server sends to the state machine.
-func (b *back) take(p []byte) error {
-	if len(b.part) > 0 {
-		// Complete the frame that has begun.
-		for len(b.part) > 0 {
-			want := frame.HeaderLen
-			if len(b.part) >= want {
-				want += frame.Parse(b.part).Length
-			}
-			if want > frame.HeaderLen+frame.MaxLen {
-				return errBack
-			}
-			n := min(want-len(b.part), len(p))
-			b.part = append(b.part, p[:n]...)
-			p = p[n:]
-			if len(b.part) < want {
-				return nil
-			}
-			if want > frame.HeaderLen || frame.Parse(b.part).Length == 0 {
-				if err := b.frame(frame.Parse(b.part), b.part[frame.HeaderLen:]); err != nil {
-					return err
-				}
-				b.part = b.part[:0]
-			}
-		}
-	}
-	for len(p) >= frame.HeaderLen {
-		h := frame.Parse(p)
-		if h.Length > frame.MaxLen {
-			return errBack
-		}
-		n := frame.HeaderLen + h.Length
-		if len(p) < n {
-			break
-		}
-		if err := b.frame(h, p[frame.HeaderLen:n]); err != nil {
-			return err
-		}
-		p = p[n:]
-	}
-	b.part = append(b.part, p...)
-	return nil
-}
-
 // stream returns the stream of that id, if it still is this server's.
 func (b *back) stream(id uint32) *stream {
-	if s := b.c.streams[id]; s != nil && s.back == b {
+	if s := b.c.streams[id]; s != nil && s.origin == &b.origin {
 		return s
 	}
 	return nil
 }
 
-func (b *back) frame(h frame.Header, p []byte) error {
-	if (b.in.stream != 0) != (h.Type == frame.Continuation) || h.Type == frame.Continuation && h.Stream != b.in.stream {
-		return errBack // an interrupted header block, or the middle of none
-	}
-	switch h.Type {
-	case frame.Data:
-		return b.data(h, p)
-	case frame.Headers:
-		p, _, err := frame.Unpad(h, p)
-		if err != nil {
-			return err
-		}
-		b.in.begin(h.Stream, h.Flags.Has(frame.EndStream))
-		return b.fragment(h, p)
-	case frame.Continuation:
-		return b.fragment(h, p)
-	case frame.RSTStream:
-		if h.Length != 4 {
-			return errBack
-		}
-		s, code := b.stream(h.Stream), frame.Code(binary.BigEndian.Uint32(p))
-		switch {
-		case s == nil:
-		case code == frame.NoError && s.down.ended:
-			s.stop()
-		default:
-			s.reset(code, sideClient)
-		}
-	case frame.Settings:
-		if h.Flags.Has(frame.Ack) {
-			return nil
-		}
-		return b.settings(p)
-	case frame.Ping:
-		if h.Length != 8 {
-			return errBack
-		}
-		if h.Flags.Has(frame.Ack) { // the client's, whose PING was passed on
-			if i := slices.Index(b.pings, [8]byte(p)); i >= 0 {
-				b.pings = slices.Delete(b.pings, i, i+1)
-				b.c.out = frame.AppendPing(b.c.out, true, [8]byte(p))
-			}
-			return nil
-		}
-		if len(b.out) == b.acks {
-			b.acks += frame.HeaderLen + len(p)
-		}
-		// It is read with what comes next, or at the sweeper's next round: a
-		// server that measures round trips would measure its own scheduler.
-		b.out = frame.AppendPing(b.out, true, [8]byte(p))
-	case frame.GoAway:
-		if h.Length < 8 {
-			return errBack
-		}
-		b.goAway(binary.BigEndian.Uint32(p)&frame.MaxStream, frame.Code(binary.BigEndian.Uint32(p[4:])), string(p[8:]))
-	case frame.WindowUpdate:
-		if h.Length != 4 {
-			return errBack
-		}
-		n := int64(binary.BigEndian.Uint32(p) & frame.MaxStream)
-		if h.Stream == 0 {
-			b.allow(n)
-		} else if s := b.stream(h.Stream); s != nil {
-			s.up.allow(n)
-		}
-	case frame.PushPromise:
-		return errBack
-	case frame.Priority: // nobody's business
-	}
-	return nil
-}
-
-func (b *back) data(h frame.Header, p []byte) error {
-	p, pad, err := frame.Unpad(h, p)
-	if err != nil {
-		return err
-	}
-	if !b.recv.Receive(len(p), pad) {
-		return errBack
-	}
-	if pad > 0 {
-		b.release(0)
-	}
-	s := b.stream(h.Stream)
-	if s == nil || s.down.ended {
-		b.release(len(p))
-		return nil
-	}
-	if !s.started {
-		b.release(len(p))
-		s.malformed()
-		return nil
-	}
-	s.down.Receive(len(p), pad) // more than its window is bounded by the connection's
-	b.forward()
-	if len(p) >= forDataBytes {
-		b.c.please(forData)
-	}
-	s.down.data(p, h.Flags.Has(frame.EndStream))
-	return nil
-}
-
-func (b *back) fragment(h frame.Header, p []byte) error {
-	last := h.Flags.Has(frame.EndHeaders)
-	if err := b.in.add(p, last); err != nil || !last {
-		return err
-	}
-	s, fields := b.stream(h.Stream), b.in.fields
-	if s == nil || s.down.ended {
-		return nil
-	}
-	if b.in.over {
-		return errBack
-	}
-	b.forward()
-	if s.started { // trailers
-		if !b.in.end || checkTrailers(fields) != "" {
-			s.malformed()
-			return nil
-		}
-		s.note(fields)
-		s.down.finish(fields)
-		return nil
-	}
-	switch status := checkResponse(fields); {
-	case status == "" || status[0] == '1' && b.in.end:
-		s.malformed()
-		return nil
-	case status[0] == '1':
-		b.c.head(s.id, fields, false, 0)
-		return nil
-	}
-	s.started = true
-	if b.in.end {
-		s.note(fields)
-		s.down.ended, s.down.closed = true, true
-	}
-	b.c.head(s.id, fields, b.in.end, 0)
-	if b.in.end {
-		s.down.over()
-	}
-	return nil
-}
-
-// forward takes note that the server has sent something for the client.
-func (b *back) forward() {
+// heard takes note that the server has sent something for the client.
+func (b *back) heard(*stream) {
 	b.c.pingsInRow = 0
 	if b.server.pings {
 		b.c.pingTo = b
 	}
 }
 
-// note takes the call's status out of the last fields.
-func (s *stream) note(fields []hpack.HeaderField) {
-	if s.call == nil {
+func (b *back) ping(ack bool, data [8]byte) {
+	if ack { // the client's, whose PING was passed on
+		if i := slices.Index(b.pings, data); i >= 0 {
+			b.pings = slices.Delete(b.pings, i, i+1)
+			b.c.out = frame.AppendPing(b.c.out, true, data)
+		}
 		return
 	}
-	for i := range fields {
-		if fields[i].Name == "grpc-status" {
-			if n, err := strconv.Atoi(fields[i].Value); err == nil {
-				s.status = n
-			}
-			return
-		}
+	if len(b.out) == b.acks {
+		b.acks += frame.HeaderLen + len(data)
 	}
+	// It is read with what comes next, or at the sweeper's next round: a
+	// server that measures round trips would measure its own scheduler.
+	b.out = frame.AppendPing(b.out, true, data)
+}
+
+func (b *back) credit(n int64) error {
+	if !b.allow(n) {
+		return errOrigin
+	}
+	return nil
 }
 
 func (b *back) settings(p []byte) error {
-	if len(p)%6 != 0 {
-		return errBack
-	}
 	for ; len(p) > 0; p = p[6:] {
 		switch set := frame.ParseSetting(p); set.ID {
 		case frame.HeaderTableSize:
@@ -411,7 +229,7 @@ func (b *back) settings(p []byte) error {
 			delta := int64(set.Value) - b.window
 			b.window += delta
 			for _, s := range b.c.streams {
-				if s.back == b {
+				if s.origin == &b.origin {
 					s.up.allow(delta)
 				}
 			}
@@ -430,7 +248,7 @@ func (b *back) goAway(last uint32, code frame.Code, why string) {
 		return
 	}
 	for _, s := range b.c.streams {
-		if s.back == b && s.id > last {
+		if s.origin == &b.origin && s.id > last {
 			s.reset(frame.RefusedStream, sideClient)
 		}
 	}
@@ -448,7 +266,7 @@ func (b *back) failLocked() {
 	b.closeLocked()
 	for _, s := range b.c.streams {
 		switch {
-		case s.back != b:
+		case s.origin != &b.origin:
 		case s.down.ended:
 			s.stop() // the answer is whole; the rest of the request goes nowhere
 		default:

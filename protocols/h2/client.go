@@ -3,11 +3,9 @@ package h2
 import (
 	"encoding/binary"
 	"errors"
-	"net"
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/h2/flow"
@@ -15,25 +13,23 @@ import (
 )
 
 // client is a client's connection, with its streams and the connections to
-// servers behind it. One lock guards all of it: its streams share a socket.
+// servers in this process. One lock guards all of it: its streams share a socket.
 type client struct {
-	sw    *Switch
-	nc    net.Conn
-	conn  tracked // what is below nc; nil outside of a port
-	facts *protocols.Conn
-	work  sync.WaitGroup // flushers, and hand-overs of connections to servers
-	small [512]byte      // what is read into while nothing happens
-	wrote atomic.Uint64  // pieces written so far
+	socket // its lock guards all below, and everything that hangs on it
+	sw     *Switch
+	conn   tracked // what is below nc; nil outside of a port
+	facts  *protocols.Conn
+	small  [512]byte // what is read into while nothing happens
 
-	mu      sync.Mutex // guards all below, and everything that hangs on it
-	link               // to the client
-	drained sync.Cond  // on mu: out was written, or the connection is over
-	spare   []byte     // the buffer that out takes turns with
-	writing bool       // somebody writes
-	err     error      // the connection is over
+	drained sync.Cond // on mu: out was written, or the connection is over
 	streams map[uint32]*stream
 	backs   []*back
-	last    uint32 // the highest stream id that a client has used
+	held    int         // bytes that wait in the queues of streams
+	starved bool        // upstream connections were given no credit because of that
+	due     *trunk      // and those behind it are to be written to, once mu is free
+	freed   []*Upstream // have room for streams that wait, once mu is free
+	shares  []share     // of upstreams
+	last    uint32      // the highest stream id that a client has used
 	state   state
 	ended   *[]endedCall // to be finished once mu is free
 	free    []*stream    // that have ended, to be used again while there are streams

@@ -179,7 +179,9 @@ func TestTrailersBehindGoAway(t *testing.T) {
 func TestCloseEndsWrite(t *testing.T) {
 	modelOf(t, h2.Limits{}, func(t *testing.T, m *model) {
 		m.start()
-		m.client.write(t.Fatalf, m.client.head(3, true, ":method", "GET", ":scheme", "https", ":path", "/"))
+		for _, id := range []uint32{3, 5} {
+			m.client.write(t.Fatalf, m.client.head(id, true, ":method", "GET", ":scheme", "https", ":path", "/"))
+		}
 		synctest.Wait()
 		<-m.client.gate // the client does not read any more
 		defer func() { m.client.gate <- struct{}{} }()
@@ -187,8 +189,8 @@ func TestCloseEndsWrite(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for wrote == nil {
-				_, wrote = m.server.nc.Write(m.server.head(3, false, ":status", "103", "x-long", strings.Repeat("x", 16<<10)))
+			for i := 0; wrote == nil; i++ {
+				_, wrote = m.server.nc.Write(m.server.head(uint32(3+i%2*2), false, ":status", "103", "x-long", strings.Repeat("x", 16<<10)))
 			}
 		}()
 		synctest.Wait()

@@ -61,7 +61,7 @@ func newRealSwitch(l h2.Limits) *realSwitch {
 	r := &realSwitch{grpc: grpc.NewServer()}
 	r.sw = h2.New(h2.Config{
 		Limits: l,
-		Route: func(req *h2.Request, _ *protocols.Conn) *h2.Server {
+		Route: func(req *h2.Request, _ *protocols.Conn) h2.Backend {
 			switch {
 			case protocols.IsGRPC(req.Method, req.Get("content-type")):
 				return rpc

@@ -37,6 +37,10 @@ type Limits struct {
 	// asked for a sign of life, and PingTimeout how long it has to give one.
 	// Zero means 30 s and 15 s.
 	PingAfter, PingTimeout time.Duration
+	// Memory is how many bytes of bodies all clients together may make the
+	// switch hold. Zero means 256 MiB. Above it no stream upstream is begun, and
+	// those who hold most are cut off.
+	Memory int64
 	// Nuisance is how many frames that bring nothing forward a client may send
 	// in a row: resets, PINGs, SETTINGS, empty DATA, tiny window updates. A
 	// tenth of it is forgiven each second, and all of it bit by bit for
@@ -57,6 +61,7 @@ func (l Limits) withDefaults() Limits {
 	l.Write = cmp.Or(l.Write, 60*time.Second)
 	l.PingAfter = cmp.Or(l.PingAfter, 30*time.Second)
 	l.PingTimeout = cmp.Or(l.PingTimeout, 15*time.Second)
+	l.Memory = cmp.Or(l.Memory, 256<<20)
 	l.Nuisance = cmp.Or(l.Nuisance, 1000)
 	return l
 }

@@ -11,9 +11,11 @@ import (
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
-// link is what both kinds of HTTP/2 connection have in common: the client's,
-// and those to servers. The client connection's lock guards it.
+// link is what all HTTP/2 connections have in common: the client's, those to
+// servers in this process, which the client's lock guards, and those upstream,
+// which have a lock of their own.
 type link struct {
+	trunk  *trunk // upstream: whose link it is
 	out    []byte // frames to be written
 	enc    *encode.Encoder
 	block  []byte // what enc has encoded last
@@ -32,6 +34,24 @@ func newLink(l *Limits, window int64, remote bool) link {
 	window = max(window, frame.DefaultWindow) // nobody can be given less
 	k.recv = flow.New(flow.Unlimited, window, window)
 	return k
+}
+
+// lock is for those that have the client's lock already: it takes an upstream
+// connection's.
+func (k *link) lock() {
+	if k.trunk != nil {
+		k.trunk.mu.Lock()
+	}
+}
+
+// unlock frees what lock took. What was appended leaves when c is unlocked.
+func (k *link) unlock(c *client) {
+	if t := k.trunk; t != nil {
+		if len(t.out) > 0 && !t.due {
+			t.due, t.nextDue, c.due = true, c.due, t
+		}
+		t.mu.Unlock()
+	}
 }
 
 // head appends a header block. mark, unless it is zero, goes into it as the
@@ -56,8 +76,17 @@ func (k *link) open(list ...frame.Setting) {
 	}
 }
 
-// release gives the peer credit back for n bytes that it sent.
+// release gives the peer credit back for n bytes that it sent, and that were
+// sent on. Upstream connections have theirs back already: many clients share
+// them, and none may use up the others' credit.
 func (k *link) release(n int) {
+	if k.trunk == nil {
+		k.giveBack(n)
+	}
+}
+
+// giveBack gives the peer connection credit back.
+func (k *link) giveBack(n int) {
 	k.recv.Send(n)
 	if n := k.recv.Grant(); n > 0 {
 		k.out = frame.AppendWindowUpdate(k.out, 0, uint32(n))
@@ -69,29 +98,50 @@ func (k *link) allow(n int64) bool {
 	if !k.send.Allow(n) {
 		return false
 	}
-	// Each sends at most a frame in its turn, so that none keeps the others waiting.
-	for len(k.halves) > 0 && k.send.Room() > 0 {
-		h := k.halves[0]
-		k.halves[0] = nil
-		k.halves = k.halves[1:]
-		h.waits = false
-		h.pump(frame.MaxLen)
-	}
+	k.resume()
 	return true
 }
 
-// wait puts h at the end of those that wait for connection credit.
-func (k *link) wait(h *half) {
-	if !h.waits {
-		h.waits = true
-		k.halves = append(k.halves, h)
+// resume lets those go on that wait, as far as there is room. Each sends at
+// most a frame in its turn, so that none keeps the others waiting.
+func (k *link) resume() {
+	for before := int64(-1); len(k.halves) > 0 && k.send.Room() > 0 && k.send.Room() != before; {
+		before = k.send.Room()
+		for n := len(k.halves); n > 0 && len(k.halves) > 0; n-- {
+			h := k.halves[0]
+			k.halves[0] = nil
+			k.halves = k.halves[1:]
+			h.waits = false
+			h.pump(frame.MaxLen)
+		}
 	}
+}
+
+// wait puts h at the end of those that wait for connection credit, or for
+// the peer to read. The link is locked.
+func (k *link) wait(h *half) {
+	if h.waits {
+		return
+	}
+	h.waits = true
+	if k.trunk != nil {
+		k.trunk.waiting = append(k.trunk.waiting, ref{h.s.c, h.s, h.s.far})
+		return
+	}
+	k.halves = append(k.halves, h)
 }
 
 // leave takes h off those that wait.
 func (k *link) leave(h *half) {
-	if h.waits {
-		h.waits = false
-		k.halves = slices.DeleteFunc(k.halves, func(o *half) bool { return o == h })
+	if !h.waits {
+		return
 	}
+	h.waits = false
+	if t := k.trunk; t != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.waiting = slices.DeleteFunc(t.waiting, func(r ref) bool { return r.s == h.s && r.id == h.s.far })
+		return
+	}
+	k.halves = slices.DeleteFunc(k.halves, func(o *half) bool { return o == h })
 }

@@ -172,17 +172,12 @@ func (p *pipe) Write(b []byte) (int, error) {
 	if len(p.b.out) > p.b.acks {
 		p.b.publish()
 	}
-	ended := c.takeEnded()
-	kick := func() {}
-	if !p.b.server.batches {
-		kick = c.kickLocked()
-	}
-	c.mu.Unlock()
-	finishCalls(ended)
+	c.unlock()
 	if p.b.server.batches {
 		c.flush()
+	} else {
+		c.kickLater()
 	}
-	kick()
 	if err != nil {
 		return 0, err
 	}
@@ -194,11 +189,8 @@ func (p *pipe) Close() error {
 	c := p.b.c
 	c.mu.Lock()
 	p.b.failLocked()
-	ended := c.takeEnded()
-	kick := c.kickLocked()
-	c.mu.Unlock()
-	finishCalls(ended)
-	kick()
+	c.unlock()
+	c.kickLater()
 	return nil
 }
 

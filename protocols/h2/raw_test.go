@@ -122,7 +122,7 @@ func newEdge(t *testing.T, o options) *edge {
 	return e
 }
 
-func (e *edge) route(r *h2.Request, _ *protocols.Conn) *h2.Server {
+func (e *edge) route(r *h2.Request, _ *protocols.Conn) h2.Backend {
 	switch {
 	case strings.HasPrefix(r.Path, "/none"):
 		return nil

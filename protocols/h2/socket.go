@@ -1,259 +1,189 @@
 package h2
 
 import (
-	"cmp"
-	"errors"
-	"io"
+	"crypto/tls"
+	"net"
+	"runtime"
 	"sync"
-	"time"
-
-	"github.com/oneport-edge/oneport/protocols/h2/frame"
+	"sync/atomic"
 )
 
-const readBuffer = 32 << 10
+// socket is a connection to a peer, and how it is written to.
+type socket struct {
+	link
+	nc    net.Conn
+	keep  keeper         // lets writes not wait; nil if nc cannot
+	owner owner          // of all of it
+	work  sync.WaitGroup // writers, and what else the owner starts
+	wrote atomic.Uint64  // pieces written so far
 
-var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
-
-// serve reads until the connection is over.
-func (c *client) serve() {
-	err := c.read()
-	c.finish(err)
+	mu      sync.Mutex // guards the link, all below, and what the owner says
+	spare   []byte     // the buffer that out takes turns with
+	writing bool       // somebody writes
+	err     error      // the connection is over
 }
 
-// read feeds what the client sends to the state machine. While it waits for a
-// frame it holds no buffer but a small one; what is in the TLS layer already,
-// or the rest of a frame, comes in a large one.
-func (c *client) read() error {
-	var big *[readBuffer]byte
-	defer func() {
-		if big != nil {
-			readBuffers.Put(big)
-		}
-	}()
-	buf, have := c.small[:], 0
-	for {
-		n, err := c.nc.Read(buf[have:])
-		if n == 0 && err != nil {
-			return err
-		}
-		have += n
-		used, err := c.take(buf[:have])
-		if err != nil {
-			return err
-		}
-		full, left := have == len(buf), buf[used:have]
-		switch {
-		case big == nil && (full || len(left) > 0):
-			big, _ = readBuffers.Get().(*[readBuffer]byte)
-			buf = big[:]
-		case big != nil && !full && len(left) == 0:
-			readBuffers.Put(big)
-			big, buf = nil, c.small[:]
-		}
-		have = copy(buf, left)
+// owner is a client or a trunk.
+type owner interface {
+	// written takes note that bytes have left; err is not nil if none ever
+	// will again. The socket is locked.
+	written(err error)
+	// unlock frees the socket's lock, and does what had to wait for that.
+	unlock()
+}
+
+// keeper is a socket whose writes need not wait (nbio).
+type keeper interface {
+	Keep() bool // from now on; false if it cannot
+	Kept() bool
+	Flush() error
+}
+
+// attach takes the connection.
+func (k *socket) attach(nc net.Conn, o owner) {
+	k.nc, k.owner = nc, o
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	if kp, ok := nc.(keeper); ok && kp.Keep() {
+		k.keep = kp
 	}
 }
 
-// take feeds bytes to the state machine, and sees to it that what comes out
-// gets to its readers. It reports how much was used.
-func (c *client) take(p []byte) (used int, err error) {
-	c.mu.Lock()
-	before := len(c.out)
-	c.heard = 0
-	for err == nil {
-		var n int
-		if n, err = c.feed(p[used:]); n == 0 {
-			break
-		}
-		used += n
-		if err == nil && len(c.out) > outMost+2*c.sw.limits.ConnWindow {
-			err = frame.Err(frame.EnhanceYourCalm, "answers are not read")
-		}
+// beginLocked reports whether there is something to be written, by the caller:
+// it must call write then.
+func (k *socket) beginLocked() bool {
+	if k.writing || len(k.out) == 0 || k.err != nil {
+		return false
 	}
-	left := p[used:]
-	c.partial = len(left) > 3 && isBlock(frame.Type(left[3]))
-	if used > 0 && c.in.stream == 0 {
-		c.blockOpen = 0
-	}
-	for _, b := range c.backs {
-		b.publish()
-	}
-	if err == nil {
-		err = c.err
-	}
-	kick := len(c.out) > before
-	ended := c.takeEnded()
-	if !kick || err != nil {
-		c.mu.Unlock()
-		finishCalls(ended)
-		return used, err
-	}
-	write := c.kickLocked() // a reader must not wait for the client to read
-	c.mu.Unlock()
-	write()
-	finishCalls(ended)
-	return used, nil
+	k.writing = true
+	return true
 }
-
-func isBlock(t frame.Type) bool { return t == frame.Headers || t == frame.Continuation }
 
 // flush writes what is to be written, unless somebody else does. It waits for
-// the client.
-func (c *client) flush() {
-	c.mu.Lock()
-	if c.writing || len(c.out) == 0 || c.err != nil {
-		c.mu.Unlock()
+// the peer.
+func (k *socket) flush() {
+	k.mu.Lock()
+	begin := k.beginLocked()
+	k.mu.Unlock()
+	if begin {
+		k.write(true)
+	}
+}
+
+// kick does the same without waiting.
+func (k *socket) kick() {
+	k.mu.Lock()
+	begin := k.beginLocked()
+	k.mu.Unlock()
+	switch {
+	case !begin:
+	case k.keep != nil:
+		k.write(false)
+	default:
+		k.later(func() { k.write(true) })
+	}
+}
+
+// kickLater leaves it all to a goroutine, which lets whoever is about to
+// append something come first.
+func (k *socket) kickLater() {
+	k.mu.Lock()
+	begin := k.beginLocked()
+	k.mu.Unlock()
+	if begin {
+		k.later(func() {
+			runtime.Gosched()
+			k.write(true)
+		})
+	}
+}
+
+// write writes until there is nothing more. Before, beginLocked was true. What
+// is appended meanwhile leaves with the next write. Without wait, which takes a
+// keeper, a goroutine does what would have to wait.
+func (k *socket) write(wait bool) {
+	for more := true; more; {
+		k.mu.Lock()
+		if k.err != nil || len(k.out) == 0 {
+			k.done(nil, k.err)
+			return
+		}
+		p := k.out
+		k.out, k.spare = k.spare[:0], nil
+		k.mu.Unlock()
+		var err error
+		if wait {
+			err = k.writePieces(p)
+		} else {
+			var n int
+			n, err = k.nc.Write(p[:min(len(p), piece)])
+			k.wrote.Add(1)
+			if err == nil && (n < len(p) || k.keep.Kept()) {
+				k.later(func() { k.rest(p, n) })
+				return
+			}
+		}
+		k.mu.Lock()
+		more = k.done(p, err)
+	}
+}
+
+// later has a goroutine go on with the writing, unless the connection is over.
+func (k *socket) later(f func()) {
+	k.mu.Lock()
+	if k.err != nil {
+		k.done(nil, k.err)
 		return
 	}
-	c.writing = true
-	c.mu.Unlock()
-	c.write()
+	k.work.Add(1)
+	k.mu.Unlock()
+	go func() {
+		defer k.work.Done()
+		f()
+	}()
 }
 
-// write writes until there is nothing more. The caller has set writing. What
-// is appended meanwhile leaves with the next write.
-func (c *client) write() {
-	c.mu.Lock()
-	for len(c.out) > 0 && c.err == nil {
-		p := c.out
-		c.out = c.spare[:0]
-		c.mu.Unlock()
-		err := c.writePieces(p)
-		c.mu.Lock()
-		if cap(p) > highWater { // grown for once
-			p = nil
-		}
-		c.spare = p
-		if err != nil {
-			c.failLocked(err)
-		}
-		c.drained.Broadcast()
+// rest writes what is left of p when n bytes were taken, and goes on.
+func (k *socket) rest(p []byte, n int) {
+	err := k.keep.Flush()
+	if err == nil {
+		k.wrote.Add(1)
+		err = k.writePieces(p[n:])
 	}
-	c.writing = false
-	c.drained.Broadcast()
-	c.mu.Unlock()
+	k.mu.Lock()
+	if k.done(p, err) {
+		k.write(true)
+	}
 }
 
-// piece is what a client must take within Limits.Write.
+// done takes note that p was written, and unlocks the socket. It reports
+// whether there is more.
+func (k *socket) done(p []byte, err error) (more bool) {
+	if cap(p) <= highWater { // not grown for once
+		k.spare = p[:0]
+	}
+	k.owner.written(err)
+	more = len(k.out) > 0 && k.err == nil
+	k.writing = more
+	k.owner.unlock()
+	return more
+}
+
+// piece is what a peer must take within Limits.Write.
 const piece = 64 << 10
 
-func (c *client) writePieces(p []byte) error {
+func (k *socket) writePieces(p []byte) error {
 	for len(p) > 0 {
-		n, err := c.nc.Write(p[:min(len(p), piece)])
-		c.wrote.Add(1)
+		n, err := k.nc.Write(p[:min(len(p), piece)])
+		if err == nil && k.keep != nil {
+			err = k.keep.Flush()
+		}
+		k.wrote.Add(1)
 		if err != nil {
 			return err
 		}
 		p = p[n:]
 	}
 	return nil
-}
-
-// failLocked ends the connection at once. Its reader does the rest.
-func (c *client) failLocked(err error) {
-	if c.err == nil {
-		c.err = err
-		c.drained.Broadcast()
-		_ = c.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
-	}
-}
-
-// goAwayLocked begins to end the connection: streams that the client opens
-// until it has got the news are still served (RFC 9113, 6.8).
-func (c *client) goAwayLocked() {
-	if c.state != stateOpen {
-		return
-	}
-	c.state = stateDrain
-	c.out = frame.AppendGoAway(c.out, frame.MaxStream, frame.NoError, "")
-	c.out = frame.AppendPing(c.out, false, drainPing)
-}
-
-// lastGoAway says what was served. The connection ends with its last stream.
-func (c *client) lastGoAway() {
-	if c.goneAway {
-		return
-	}
-	c.goneAway, c.served = true, c.last
-	c.out = frame.AppendGoAway(c.out, c.last, frame.NoError, "")
-	c.maybeDone()
-}
-
-// maybeDone ends a connection that went away when its last stream has ended.
-func (c *client) maybeDone() {
-	if c.goneAway && len(c.streams) == 0 && c.state != stateClose {
-		c.state = stateClose
-		_ = c.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
-	}
-}
-
-const (
-	lingerTime  = time.Second
-	lingerBytes = 1 << 20
-)
-
-// finish ends the connection: the client is told why, the servers are let go,
-// and nothing of the connection is left when it returns.
-func (c *client) finish(err error) {
-	var bad *frame.Error
-	c.mu.Lock()
-	if c.fatal != nil {
-		err = c.fatal
-	}
-	told := c.err == nil && (errors.As(err, &bad) || c.state == stateClose || errors.Is(err, errDone))
-	if bad != nil && c.err == nil {
-		last := c.last
-		if c.goneAway {
-			last = c.served // it must not grow
-		}
-		c.out = frame.AppendGoAway(c.out, last, bad.Code, bad.Why)
-		c.sw.ended(c, bad)
-	}
-	c.state = stateClose
-	for _, s := range c.streams {
-		s.reset(frame.Cancel, sideServer)
-	}
-	for _, b := range c.backs {
-		b.closeLocked()
-	}
-	ended := c.takeEnded()
-	c.mu.Unlock()
-	finishCalls(ended)
-	if told {
-		c.linger()
-	}
-	c.mu.Lock()
-	c.failLocked(cmp.Or(err, io.EOF))
-	c.mu.Unlock()
-	_ = c.nc.Close() // an error would be the client's
-	c.work.Wait()
-}
-
-// linger writes what is left, closes our side and reads on for a moment:
-// unread input would turn the close into a reset, and what was said last
-// would be lost.
-func (c *client) linger() {
-	end := time.Now().Add(lingerTime)
-	c.mu.Lock()
-	if c.err == nil { // not cut off meanwhile
-		_ = c.nc.SetDeadline(end)
-	}
-	c.mu.Unlock()
-	c.flush()
-	c.mu.Lock()
-	for c.writing && c.err == nil {
-		c.drained.Wait() // the write has a deadline
-	}
-	failed := c.err != nil
-	if !failed {
-		_ = c.nc.SetReadDeadline(end)
-	}
-	c.mu.Unlock()
-	if failed {
-		return
-	}
-	if cw, ok := c.nc.(interface{ CloseWrite() error }); ok {
-		_ = cw.CloseWrite()
-	}
-	_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
 }

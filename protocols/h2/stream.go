@@ -2,6 +2,7 @@ package h2
 
 import (
 	"errors"
+	"net/http"
 	"strconv"
 
 	"golang.org/x/net/http2/hpack"
@@ -12,14 +13,16 @@ import (
 )
 
 // stream is a request and its answer: two halves, between the client and a
-// server that know it by the same id.
+// server.
 type stream struct {
-	id     uint32
+	id     uint32 // as the client knows it
+	far    uint32 // as the server knows it: in this process the same
 	c      *client
-	back   *back // nil when the switch answers itself
-	up     half  // from the client to the server
-	down   half  // from the server to the client
-	length int64 // content-length of the request; -1 if unknown
+	origin *origin // nil when the switch answers itself
+	wait   *ticket // for a connection upstream; nil if it does not wait
+	up     half    // from the client to the server
+	down   half    // from the server to the client
+	length int64   // content-length of the request; -1 if unknown
 	grpc   bool
 	bare   bool // HEAD: the answer has no content
 	gone   bool // not in the tables any more
@@ -29,13 +32,15 @@ type stream struct {
 	call    *protocols.Call // for backends that take calls
 	status  int             // of call
 	started bool            // the answer's final head has come
+	interim int8            // 1xx answers
+	pool    *Upstream       // for streams that go upstream, or wait for that
 }
 
 // half is one direction of a stream.
 type half struct {
 	flow.Half
 	s        *stream
-	from, to *link
+	from, to *link  // to is nil while the stream waits for a connection
 	queue    []byte // received, and not sent on for want of credit
 	tail     tail   // what comes behind the queue
 	trailers []hpack.HeaderField
@@ -69,31 +74,58 @@ func (h *half) data(p []byte, end bool) {
 	case len(p) == 0 && !end:
 		h.regrant() // it may have been all padding
 		return
-	case len(h.queue) == 0:
+	case len(h.queue) == 0 && h.to != nil:
+		h.to.lock()
 		n := h.room(len(p))
+		if n > 0 || len(p) == 0 {
+			h.send(p[:n], end && n == len(p))
+		}
+		h.to.unlock(h.s.c)
 		if n == len(p) { // the way of almost every frame
-			h.send(p, end)
 			h.regrant()
 			h.over()
 			return
 		}
-		if n > 0 {
-			h.send(p[:n], false)
-			p = p[n:]
-		}
+		p = p[n:]
 	}
 	h.queue = append(h.queue, p...)
+	h.s.c.hold(len(p))
 	h.pump(len(h.queue))
 }
 
-// room is how much of n bytes may be sent on now.
+// upstream reports whether the half comes from or goes to an upstream
+// connection. Its data waits in the half's queue while the other side does not
+// read: whoever serves many cannot wait for one.
+func (h *half) upstream() bool { return h.to.trunk != nil || h.from != nil && h.from.trunk != nil }
+
+// room is how much of n bytes may be sent on now. The link is locked.
 func (h *half) room(n int) int {
-	return int(max(0, min(int64(n), h.Room(), h.to.send.Room())))
+	room := min(int64(n), h.Room(), h.to.send.Room())
+	if h.upstream() {
+		room = min(room, int64(highWater-len(h.to.out)))
+	}
+	return int(max(0, room))
 }
 
-// send sends a frame's worth on.
+// dest is the id of the stream where h leads to.
+func (h *half) dest() uint32 {
+	if h == &h.s.up {
+		return h.s.far
+	}
+	return h.s.id
+}
+
+// source is the id of the stream where h comes from.
+func (h *half) source() uint32 {
+	if h == &h.s.up {
+		return h.s.id
+	}
+	return h.s.far
+}
+
+// send sends a frame's worth on. The link is locked.
 func (h *half) send(p []byte, end bool) {
-	h.to.out = frame.AppendData(h.to.out, h.s.id, p, end)
+	h.to.out = frame.AppendData(h.to.out, h.dest(), p, end)
 	h.Send(len(p))
 	h.to.send.Send(len(p))
 	if h.from != nil {
@@ -114,7 +146,7 @@ func (h *half) finish(trailers []hpack.HeaderField) {
 	}
 	if trailers != nil {
 		h.tail = tailTrailers
-		if len(h.queue) > 0 {
+		if len(h.queue) > 0 || h.to == nil {
 			trailers = append([]hpack.HeaderField(nil), trailers...) // the caller's are reused
 		}
 		h.trailers = trailers
@@ -124,36 +156,47 @@ func (h *half) finish(trailers []hpack.HeaderField) {
 
 // pump sends on what it may: at most budget bytes, and the tail.
 func (h *half) pump(budget int) {
-	if h.s.gone || h.closed {
+	if h.s.gone || h.closed || h.to == nil {
 		return
 	}
+	h.to.lock()
+	before := len(h.queue)
 	for len(h.queue) > 0 {
 		n := h.room(min(len(h.queue), frame.MaxLen, budget))
 		if n == 0 {
 			if h.Room() > 0 {
 				h.to.wait(h)
 			}
-			h.regrant()
-			return
+			break
 		}
 		h.send(h.queue[:n], n == len(h.queue) && h.tail == tailEnd)
 		h.queue = h.queue[n:]
 		budget -= n
 	}
-	h.queue = nil
-	if !h.closed {
-		switch h.tail {
-		case tailNone:
-		case tailEnd:
-			h.to.out = frame.AppendData(h.to.out, h.s.id, nil, true)
-			h.closed = true
-		case tailTrailers:
-			h.to.head(h.s.id, h.trailers, true, 0)
-			h.trailers, h.closed = nil, true
-		}
+	if len(h.queue) == 0 {
+		h.queue = nil
+		h.sendTail()
 	}
+	h.to.unlock(h.s.c)
+	h.s.c.hold(len(h.queue) - before)
 	h.regrant()
 	h.over()
+}
+
+// sendTail sends what comes behind the queue, which is empty. The link is locked.
+func (h *half) sendTail() {
+	if h.closed {
+		return
+	}
+	switch h.tail {
+	case tailNone:
+	case tailEnd:
+		h.to.out = frame.AppendData(h.to.out, h.dest(), nil, true)
+		h.closed = true
+	case tailTrailers:
+		h.to.head(h.dest(), h.trailers, true, 0)
+		h.trailers, h.closed = nil, true
+	}
 }
 
 // regrant gives the sender credit again, if it needs some and still has
@@ -162,8 +205,13 @@ func (h *half) regrant() {
 	if h.ended || h.cut || h.s.gone || h.from == nil {
 		return
 	}
+	if h.from.trunk != nil && h.s.c.full() {
+		return // what is under way already is enough for this client
+	}
 	if n := h.Grant(); n > 0 {
-		h.from.out = frame.AppendWindowUpdate(h.from.out, h.s.id, uint32(n))
+		h.from.lock()
+		h.from.out = frame.AppendWindowUpdate(h.from.out, h.source(), uint32(n))
+		h.from.unlock(h.s.c)
 	}
 }
 
@@ -193,6 +241,7 @@ func (h *half) drop() {
 	if h.from != nil {
 		h.from.release(len(h.queue))
 	}
+	h.s.c.hold(-len(h.queue))
 	h.queue, h.trailers, h.cut = nil, nil, true
 	if h.ended {
 		h.closed = true
@@ -220,8 +269,8 @@ func (s *stream) reset(code frame.Code, tell side) {
 	if s.gone {
 		return
 	}
-	if tell&sideServer != 0 && s.back != nil && !(s.up.closed && s.down.ended) {
-		s.back.out = frame.AppendReset(s.back.out, s.id, code)
+	if tell&sideServer != 0 && s.origin != nil && !(s.up.closed && s.down.ended) {
+		s.tellServer(code)
 	}
 	if tell&sideClient != 0 {
 		s.c.out = frame.AppendReset(s.c.out, s.id, code)
@@ -234,10 +283,18 @@ func (s *stream) reset(code frame.Code, tell side) {
 	s.end(&resetError{code, tell&sideClient == 0})
 }
 
+// tellServer resets the stream at its server.
+func (s *stream) tellServer(code frame.Code) {
+	k := s.origin.conn
+	k.lock()
+	k.out = frame.AppendReset(k.out, s.far, code)
+	k.unlock(s.c)
+}
+
 // malformed ends a stream whose server does not send an answer that may be
 // passed on.
 func (s *stream) malformed() {
-	s.back.out = frame.AppendReset(s.back.out, s.id, frame.ProtocolError)
+	s.tellServer(frame.ProtocolError)
 	s.reply(broken)
 }
 
@@ -264,17 +321,23 @@ func (s *stream) end(err error) {
 	delete(c.streams, s.id)
 	s.up.drop()
 	s.down.drop()
-	if s.up.waits {
+	if s.up.to != nil {
 		s.up.to.leave(&s.up)
 	}
 	s.down.to.leave(&s.down)
-	if b := s.back; b != nil {
-		b.left(s)
+	if s.wait != nil {
+		s.wait.leave()
+	}
+	if s.origin != nil {
+		s.origin.left(s)
+	}
+	if s.pool != nil {
+		c.leavePool(s.pool)
 	}
 	if s.call != nil {
 		s.finishCall(err)
 	}
-	if err == nil && s.back != nil {
+	if err == nil && s.origin != nil {
 		c.please(forAnswer)
 	}
 	// Whoever has called still sees that it is gone: only the next stream of
@@ -297,6 +360,12 @@ func (s *stream) finishCall(err error) {
 	res := protocols.Result{Status: s.status, Sent: s.down.Sent(), Err: err}
 	switch {
 	case s.status >= 0:
+	case !s.grpc: // reset before an answer
+		res.Status = http.StatusBadGateway
+		var reset *resetError
+		if errors.As(err, &reset) && reset.byClient {
+			res.Status = statusClientClosed
+		}
 	case err == nil:
 		res.Status = codeUnknown // a server that sends none
 	default:
@@ -316,6 +385,12 @@ func (s *stream) finishCall(err error) {
 func (s *stream) reply(r *refusal) {
 	if s.gone || s.down.ended {
 		return
+	}
+	if s.wait != nil {
+		s.wait.leave()
+	}
+	if !s.grpc && !s.started {
+		s.status = r.http
 	}
 	switch {
 	case s.grpc && s.started: // trailers, behind what was sent before
@@ -347,6 +422,9 @@ type refusal struct {
 	text       string
 }
 
+// statusClientClosed is nginx's code for a client that left before the answer.
+const statusClientClosed = 499
+
 // gRPC's status codes.
 const (
 	codeCanceled          = 1
@@ -360,6 +438,9 @@ var (
 	headersTooLarge = &refusal{431, codeResourceExhausted, "request header fields too large"}
 	noRoute         = &refusal{404, codeUnimplemented, "no route for this request"}
 	unavailable     = &refusal{503, codeUnavailable, "the server is not available"}
+	overloaded      = &refusal{503, codeUnavailable, "too many requests wait for the server"}
+	tooLong         = &refusal{503, codeUnavailable, "the request has waited too long for the server"}
+	unreachable     = &refusal{502, codeUnavailable, "the server cannot be reached"}
 	broken          = &refusal{502, codeUnavailable, "the server ended the connection"}
 )
 

@@ -19,11 +19,8 @@ func (c *client) sweep(tick time.Duration) {
 	if c.state != stateClose && c.err == nil {
 		c.sweepLocked(tick)
 	}
-	ended := c.takeEnded()
-	kick := c.kickLocked()
-	c.mu.Unlock()
-	finishCalls(ended)
-	kick()
+	c.unlock()
+	c.kickLater()
 }
 
 func (c *client) sweepLocked(tick time.Duration) {

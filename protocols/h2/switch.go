@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +21,7 @@ type Config struct {
 	// Route says where a stream goes; nil answers 404, or UNIMPLEMENTED. It
 	// may change the request's fields. It runs on the connection's reader,
 	// under its lock: it must not wait. Required.
-	Route func(*Request, *protocols.Conn) *Server
+	Route func(*Request, *protocols.Conn) Backend
 	// Limits bound what clients may cost.
 	Limits Limits
 	// Begun is called with each new call, before its server has it. It may
@@ -42,6 +41,7 @@ type Switch struct {
 	prefix     uint64 // of every request id
 	seq        atomic.Uint64
 	bad        [16]atomic.Int64 // connections ended, by error code
+	held       atomic.Int64     // bytes that wait in queues of streams
 	work       sync.WaitGroup   // connections and the sweeper
 
 	mu       sync.Mutex // guards all below; taken before a client's
@@ -74,7 +74,8 @@ func New(cfg Config) *Switch {
 // Serve serves a connection whose client speaks HTTP/2: a *tls.Conn whose
 // handshake is done, or one in plaintext. It returns at once, and owns nc.
 func (sw *Switch) Serve(nc net.Conn) {
-	c := &client{sw: sw, nc: nc, conn: track(nc), streams: make(map[uint32]*stream)}
+	c := &client{sw: sw, conn: track(nc), streams: make(map[uint32]*stream)}
+	c.attach(nc, c)
 	c.link = newLink(&sw.limits, int64(sw.limits.ConnWindow), true)
 	c.drained.L = &c.mu
 	if c.conn != nil {
@@ -171,9 +172,8 @@ func (sw *Switch) Shutdown(ctx context.Context) error {
 	for _, c := range all {
 		c.mu.Lock()
 		c.goAwayLocked()
-		kick := c.kickLocked()
-		c.mu.Unlock()
-		kick()
+		c.unlock()
+		c.kickLater()
 	}
 	select {
 	case <-empty:
@@ -255,14 +255,6 @@ var endedPool = sync.Pool{New: func() any {
 	return &list
 }}
 
-// takeEnded returns the calls to be finished once the lock is free; nil if
-// there are none.
-func (c *client) takeEnded() *[]endedCall {
-	ended := c.ended
-	c.ended = nil
-	return ended
-}
-
 func finishCalls(ended *[]endedCall) {
 	if ended == nil {
 		return
@@ -294,23 +286,6 @@ func strangersFacts(nc net.Conn) *protocols.Conn {
 	return facts
 }
 
-// kickLocked returns what gets written what waits to be written, without
-// waiting for the client. To be called once mu is free.
-func (c *client) kickLocked() func() {
-	if len(c.out) == 0 || c.writing || c.err != nil {
-		return func() {}
-	}
-	c.writing = true
-	c.work.Add(1)
-	return func() {
-		go func() {
-			defer c.work.Done()
-			runtime.Gosched() // whoever is about to append something comes first
-			c.write()
-		}()
-	}
-}
-
 // dieLocked ends the connection for what the client did, noticed elsewhere
 // than on its reader.
 func (c *client) dieLocked(err error) {
@@ -325,7 +300,7 @@ func (c *client) dieLocked(err error) {
 func (c *client) cut(err error) {
 	c.mu.Lock()
 	c.failLocked(err)
-	c.mu.Unlock()
+	c.unlock()
 	// It may wait in a write.
 	_ = c.nc.SetDeadline(time.Unix(1, 0))
 }

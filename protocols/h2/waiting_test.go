@@ -16,7 +16,7 @@ import (
 func TestResetStreamsDoNotWait(t *testing.T) {
 	server := NewServer(&net.TCPAddr{}, ServerOptions{})
 	defer server.Close()
-	sw := New(Config{Route: func(*Request, *protocols.Conn) *Server { return server }})
+	sw := New(Config{Route: func(*Request, *protocols.Conn) Backend { return server }})
 	defer sw.Close()
 	here, there := net.Pipe()
 	defer here.Close()

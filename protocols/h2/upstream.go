@@ -1,0 +1,445 @@
+package h2
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/h2/flow"
+)
+
+// UpstreamConfig is what an Upstream needs.
+type UpstreamConfig struct {
+	// Name is what the log calls it.
+	Name string
+	// Dial opens a connection on which HTTP/2 is to be spoken: in plaintext, or
+	// a *tls.Conn that has negotiated h2. One that does not wait when it writes
+	// (nbio.Wrap) spares a goroutine. Required.
+	Dial func(context.Context) (net.Conn, error)
+	// Prepare may change a request before it is sent. It must not wait.
+	Prepare func(*Request, *protocols.Call)
+	// Limits bound what the upstream and its clients may cost.
+	Limits UpstreamLimits
+	// Log receives connections that fail, at Warn. Nil discards.
+	Log *slog.Logger
+}
+
+// UpstreamLimits bound what an upstream may cost. Every zero value is a default.
+type UpstreamLimits struct {
+	// Conns bounds the connections. Zero means 16.
+	Conns int
+	// Streams bounds the concurrent streams of a connection, beside what the
+	// upstream itself says. Zero means 100.
+	Streams int
+	// Waiting is how many streams may wait for a connection, or for their turn
+	// on one. Zero means 1,024; more are answered 503, or UNAVAILABLE.
+	Waiting int
+	// Wait is how long they may. Zero means 5 s.
+	Wait time.Duration
+	// Connect is how long it may take to open a connection, to the upstream's
+	// SETTINGS. Zero means 5 s.
+	Connect time.Duration
+	// Idle closes a connection without streams. Zero means 60 s.
+	Idle time.Duration
+	// Write is how long an upstream may take nothing of what is written to it.
+	// Zero means 30 s, a negative value no limit.
+	Write time.Duration
+	// HeaderBytes and HeaderFields bound the heads of answers. Zero means 64 KiB and 500.
+	HeaderBytes, HeaderFields int
+}
+
+func (l UpstreamLimits) withDefaults() UpstreamLimits {
+	l.Conns = cmp.Or(l.Conns, 16)
+	l.Streams = cmp.Or(l.Streams, 100)
+	l.Waiting = cmp.Or(l.Waiting, 1024)
+	l.Wait = cmp.Or(l.Wait, 5*time.Second)
+	l.Connect = cmp.Or(l.Connect, 5*time.Second)
+	l.Idle = cmp.Or(l.Idle, 60*time.Second)
+	l.Write = cmp.Or(l.Write, 30*time.Second)
+	l.HeaderBytes = cmp.Or(l.HeaderBytes, 64<<10)
+	l.HeaderFields = cmp.Or(l.HeaderFields, 500)
+	return l
+}
+
+// tick is how often timeouts are looked at.
+func (l *UpstreamLimits) tick() time.Duration {
+	shortest := min(l.Wait, l.Idle, 8*time.Second)
+	if l.Write > 0 {
+		shortest = min(shortest, l.Write)
+	}
+	return max(shortest/8, time.Millisecond)
+}
+
+// Upstream is a server elsewhere: its HTTP/2 connections, which the streams of
+// all clients share. They are opened when they are needed. It is safe for
+// concurrent use.
+type Upstream struct {
+	UpstreamConfig
+	limits  UpstreamLimits
+	linking Limits // of the links: what they may decode
+	log     *slog.Logger
+	work    sync.WaitGroup // connections, and the sweeper
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	trunks  atomic.Pointer[[]*trunk] // those that may be used; replaced under mu
+	waiters atomic.Int32             // len(waiting)
+	most    atomic.Int32             // streams that a connection takes, as the last one said
+	failed  atomic.Int64             // connections that could not be opened, or broke
+
+	mu       sync.Mutex // guards all below; after the clients' locks, before the connections'
+	all      []*trunk   // that are open
+	waiting  []*ticket  // by rank
+	opening  int        // connections that are being opened
+	sweeping bool
+	closed   bool
+}
+
+// ticket is a stream that waits for a connection.
+type ticket struct {
+	u      *Upstream
+	c      *client
+	s      *stream
+	fields []hpack.HeaderField
+	end    bool
+	rank   int // how many streams its client had here before it
+	since  time.Time
+}
+
+// NewUpstream returns an upstream. Nothing is dialed yet.
+func NewUpstream(cfg UpstreamConfig) *Upstream {
+	u := &Upstream{UpstreamConfig: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Log}
+	if u.log == nil {
+		u.log = slog.New(slog.DiscardHandler)
+	}
+	u.linking = Limits{HeaderBytes: u.limits.HeaderBytes, HeaderFields: u.limits.HeaderFields}.withDefaults()
+	u.ctx, u.cancel = context.WithCancel(context.Background())
+	u.trunks.Store(new([]*trunk))
+	u.most.Store(int32(u.limits.Streams))
+	return u
+}
+
+// Close cuts all connections off, and returns when nothing of them is left.
+// Streams are answered 503, or UNAVAILABLE, from then on.
+func (u *Upstream) Close() {
+	u.mu.Lock()
+	u.closed = true
+	all := slices.Clone(u.all)
+	u.mu.Unlock()
+	u.cancel()
+	for _, t := range all {
+		t.cut(net.ErrClosed)
+	}
+	u.refuse(unavailable, func(*ticket) bool { return true })
+	u.work.Wait()
+}
+
+// UpstreamStats are counts at one moment.
+type UpstreamStats struct {
+	// Conns and Streams are those that are open, Waiting the streams that wait
+	// for a connection.
+	Conns, Streams, Waiting int
+	// Failed counts connections that could not be opened, or broke.
+	Failed int64
+}
+
+// Stats returns the counts.
+func (u *Upstream) Stats() UpstreamStats {
+	st := UpstreamStats{Failed: u.failed.Load()}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	st.Conns, st.Waiting = len(u.all), len(u.waiting)
+	for _, t := range u.all {
+		st.Streams += int(t.count.Load())
+	}
+	return st
+}
+
+// take sends a stream upstream, or has it wait for a connection.
+func (u *Upstream) take(s *stream, r *Request, end bool) {
+	c := s.c
+	s.status = -1
+	s.call = c.sw.begin(r, c.facts)
+	if u.Prepare != nil {
+		u.Prepare(r, s.call)
+	}
+	if c.sw.held.Load() > c.sw.limits.Memory {
+		s.reply(overloaded)
+		return
+	}
+	depth := int64(c.sw.limits.Window)
+	s.up.cut = false
+	s.up.Half = flow.New(0, depth, depth)
+	s.pool = u
+	sh := c.share(u)
+	sh.all++
+	// Who comes now does not come before those who wait.
+	if u.waiters.Load() > 0 || sh.open >= u.fairShare() || !u.place(s, r.Fields, end) {
+		u.park(s, r.Fields, end, sh.all)
+	}
+}
+
+// fairShare is how many streams one client may have: half of what all
+// connections together take, so that no client has them all.
+func (u *Upstream) fairShare() int { return max(1, u.limits.Conns*int(u.most.Load())/2) }
+
+// comfortable is how many streams a connection has before another one is
+// opened for more: streams that share one share system calls.
+const comfortable = 64
+
+// place finds room for a stream on the connection that has the fewest, and
+// reports whether there was any. The stream's client is locked.
+func (u *Upstream) place(s *stream, fields []hpack.HeaderField, end bool) bool {
+	for {
+		var best *trunk
+		fewest := int32(math.MaxInt32)
+		trunks := *u.trunks.Load()
+		for _, t := range trunks {
+			if n := t.count.Load(); n < t.room.Load() && n < fewest {
+				best, fewest = t, n
+			}
+		}
+		if best == nil {
+			return false
+		}
+		if best.begin(s, fields, end) {
+			if fewest >= comfortable && len(trunks) < u.limits.Conns {
+				u.mu.Lock()
+				u.openLocked()
+				u.mu.Unlock()
+			}
+			return true
+		}
+	}
+}
+
+// hasRoom reports whether a connection takes another stream.
+func (u *Upstream) hasRoom() bool {
+	return slices.ContainsFunc(*u.trunks.Load(), func(t *trunk) bool { return t.count.Load() < t.room.Load() })
+}
+
+// park has a stream wait. Its client is locked.
+func (u *Upstream) park(s *stream, fields []hpack.HeaderField, end bool, rank int) {
+	tk := &ticket{u: u, c: s.c, s: s, fields: slices.Clone(fields), end: end, rank: rank, since: time.Now()}
+	u.mu.Lock()
+	if closed := u.closed; closed || len(u.waiting) >= u.limits.Waiting {
+		u.mu.Unlock()
+		if closed {
+			s.reply(unavailable)
+		} else {
+			s.reply(overloaded)
+		}
+		return
+	}
+	s.wait = tk
+	u.queueLocked(tk)
+	if !u.hasRoom() {
+		u.openLocked()
+	}
+	u.sweepLocked()
+	u.mu.Unlock()
+	s.c.freeLater(u) // there may be room by now that nobody has told of
+}
+
+// queueLocked puts a ticket where it belongs: behind those of its rank.
+func (u *Upstream) queueLocked(tk *ticket) {
+	i, _ := slices.BinarySearchFunc(u.waiting, tk.rank+1, func(o *ticket, rank int) int { return cmp.Compare(o.rank, rank) })
+	u.waiting = slices.Insert(u.waiting, i, tk)
+	u.waiters.Store(int32(len(u.waiting)))
+}
+
+func (u *Upstream) unqueueLocked(i int) {
+	u.waiting = slices.Delete(u.waiting, i, i+1)
+	u.waiters.Store(int32(len(u.waiting)))
+}
+
+// leave takes a stream off those that wait. Its client is locked.
+func (tk *ticket) leave() {
+	tk.s.wait = nil
+	tk.u.mu.Lock()
+	defer tk.u.mu.Unlock()
+	if i := slices.Index(tk.u.waiting, tk); i >= 0 {
+		tk.u.unqueueLocked(i)
+	}
+}
+
+// serve finds room for streams that wait: first for those whose clients have
+// the fewest. No lock is held.
+func (u *Upstream) serve() {
+	for skip := 0; u.hasRoom(); {
+		u.mu.Lock()
+		if skip >= len(u.waiting) {
+			u.mu.Unlock()
+			return
+		}
+		tk := u.waiting[skip]
+		u.mu.Unlock()
+		c := tk.c
+		c.mu.Lock()
+		switch {
+		case tk.s.wait != tk: // it has left
+		case c.share(u).open < u.fairShare() && u.place(tk.s, tk.fields, tk.end):
+			tk.leave()
+		default:
+			skip++
+		}
+		c.unlock()
+	}
+}
+
+// refuse answers streams that wait. No lock is held.
+func (u *Upstream) refuse(why *refusal, which func(*ticket) bool) {
+	u.mu.Lock()
+	var list []*ticket
+	for _, tk := range u.waiting {
+		if which(tk) {
+			list = append(list, tk)
+		}
+	}
+	u.mu.Unlock()
+	for _, tk := range list {
+		tk.c.mu.Lock()
+		if tk.s.wait == tk {
+			tk.s.reply(why)
+		}
+		tk.c.unlock()
+		tk.c.kick()
+	}
+}
+
+// openLocked opens another connection, unless one is being opened already or
+// there are enough.
+func (u *Upstream) openLocked() {
+	if u.closed || u.opening > 0 || len(*u.trunks.Load()) >= u.limits.Conns {
+		return
+	}
+	u.opening++
+	u.sweepLocked()
+	u.work.Go(u.connect)
+}
+
+// connect opens a connection, and serves it to its end.
+func (u *Upstream) connect() {
+	ctx, cancel := context.WithTimeout(u.ctx, u.limits.Connect)
+	nc, err := u.Dial(ctx)
+	cancel()
+	if err != nil {
+		u.lost(nil, err)
+		return
+	}
+	t := newTrunk(u, nc)
+	u.mu.Lock()
+	if u.closed {
+		u.mu.Unlock()
+		_ = nc.Close()
+		u.lost(nil, net.ErrClosed)
+		return
+	}
+	u.all = append(u.all, t)
+	u.mu.Unlock()
+	err = t.serve()
+	u.lost(t, err)
+}
+
+// ready takes a connection into use.
+func (u *Upstream) ready(t *trunk) {
+	u.mu.Lock()
+	u.opening--
+	t.opened = true
+	u.publishLocked()
+	u.mu.Unlock()
+	u.serve()
+}
+
+// retire takes a connection out of use: it gets no more streams.
+func (u *Upstream) retire(t *trunk) {
+	u.mu.Lock()
+	t.retired = true
+	u.publishLocked()
+	if len(u.waiting) > 0 && !u.hasRoom() {
+		u.openLocked()
+	}
+	u.mu.Unlock()
+}
+
+func (u *Upstream) publishLocked() {
+	list := make([]*trunk, 0, len(u.all))
+	for _, t := range u.all {
+		if t.opened && !t.retired {
+			list = append(list, t)
+		}
+	}
+	u.trunks.Store(&list)
+}
+
+// lost takes note that a connection has ended, or, with t nil, could not be
+// opened.
+func (u *Upstream) lost(t *trunk, err error) {
+	u.mu.Lock()
+	early := t == nil || !t.opened
+	if early {
+		u.opening--
+	}
+	u.all = slices.DeleteFunc(u.all, func(o *trunk) bool { return o == t })
+	u.publishLocked()
+	closed := u.closed
+	// Whoever waits for a connection that cannot be had waits in vain. If one
+	// was lost that had been there, another may well be opened.
+	vain := early && !u.hasRoom()
+	if !early && len(u.waiting) > 0 && !u.hasRoom() {
+		u.openLocked()
+	}
+	u.mu.Unlock()
+	if !closed && (early || !errors.Is(err, errRetired)) {
+		u.failed.Add(1)
+		u.log.Warn("connection upstream", "upstream", u.Name, "opened", !early, "err", err)
+	}
+	if vain {
+		u.refuse(unreachable, func(*ticket) bool { return true })
+	}
+}
+
+// sweepLocked starts the sweeper.
+func (u *Upstream) sweepLocked() {
+	if !u.sweeping && !u.closed {
+		u.sweeping = true
+		u.work.Go(u.sweep)
+	}
+}
+
+// sweep looks at all timeouts, while there is anything to look at.
+func (u *Upstream) sweep() {
+	tick := u.limits.tick()
+	timer := time.NewTicker(tick)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-u.ctx.Done():
+			return
+		}
+		u.mu.Lock()
+		if len(u.all)+len(u.waiting)+u.opening == 0 {
+			u.sweeping = false
+			u.mu.Unlock()
+			return
+		}
+		all := slices.Clone(u.all)
+		u.mu.Unlock()
+		for _, t := range all {
+			t.sweep(tick)
+		}
+		u.refuse(tooLong, func(tk *ticket) bool { return time.Since(tk.since) > u.limits.Wait })
+		u.serve()
+	}
+}
