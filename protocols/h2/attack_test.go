@@ -260,7 +260,7 @@ func TestRapidResetWithEarnings(t *testing.T) {
 					}
 					id += 4
 				}
-				if n, m := e.running.Load(), e.echo.running.Load(); n+m > 300 {
+				if n, m := e.running.Load(), e.echo.running.Load(); n+m > 350 {
 					t.Errorf("%d and %d handlers run for one client; %s", n, m, c.goAways())
 				}
 				e.alive()
@@ -329,6 +329,9 @@ func TestMemoryOfStuckClients(t *testing.T) {
 				}
 				synctest.Wait()
 				after := heap()
+				if e.upstream {
+					tc.most += 5 << 20 // the streams' first windows, and net/http behind them
+				}
 				if n := (after - min(after, before)) / clients; n > tc.most {
 					t.Errorf("a client costs %d KiB", n>>10)
 				} else {

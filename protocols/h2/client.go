@@ -25,10 +25,11 @@ type client struct {
 	streams map[uint32]*stream
 	backs   []*back
 	held    int         // bytes that wait in the queues of streams
-	starved bool        // upstream connections were given no credit because of that
+	lent    int64       // what upstream connections may make of that, for all streams
 	due     *trunk      // and those behind it are to be written to, once mu is free
 	freed   []*Upstream // have room for streams that wait, once mu is free
 	shares  []share     // of upstreams
+	cancels int         // answers from upstream that the client did not wait for; forgotten with time
 	last    uint32      // the highest stream id that a client has used
 	state   state
 	ended   *[]endedCall // to be finished once mu is free

@@ -19,6 +19,9 @@ func (c *client) reset(h frame.Header, p []byte) error {
 		return err
 	}
 	if s := c.streams[h.Stream]; s != nil {
+		if s.pool != nil && !s.down.ended {
+			c.cancels++
+		}
 		s.reset(frame.Code(binary.BigEndian.Uint32(p)), sideServer)
 	}
 	return nil

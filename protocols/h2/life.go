@@ -103,12 +103,6 @@ func (c *client) written(err error) {
 
 // unlock frees the client's lock, and does what had to wait for that.
 func (c *client) unlock() {
-	if c.starved && !c.full() {
-		c.starved = false
-		for _, s := range c.streams {
-			s.down.regrant()
-		}
-	}
 	ended, due, freed := c.ended, c.due, c.freed
 	c.ended, c.due, c.freed = nil, nil, nil
 	c.mu.Unlock()
@@ -157,6 +151,14 @@ func (c *client) freeLater(u *Upstream) {
 	}
 }
 
+// kind is the kind of connection upstream that the client's streams go to.
+func (c *client) kind() kind {
+	if c.cancels > mostCancels {
+		return kindBad
+	}
+	return kindGood
+}
+
 // hold takes note that so much more waits in the queues of the streams.
 func (c *client) hold(n int) {
 	if n != 0 {
@@ -165,12 +167,15 @@ func (c *client) hold(n int) {
 	}
 }
 
-// full reports whether upstream connections are to send no more for this
-// client than they may already.
-func (c *client) full() bool {
-	full := c.held > c.sw.limits.ConnWindow || c.sw.held.Load() > c.sw.limits.Memory
-	c.starved = c.starved || full
-	return full
+// depth is how far an upstream may be ahead of the client on a stream that
+// needs credit: Window, unless so much is lent already that it must do with
+// what every stream has.
+func (c *client) depth() int64 {
+	l := &c.sw.limits
+	if c.lent > int64(l.ConnWindow) || c.sw.held.Load() > l.Memory {
+		return trunkWindow
+	}
+	return int64(l.Window)
 }
 
 // failLocked ends the connection at once. Its reader does the rest.

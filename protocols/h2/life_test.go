@@ -195,7 +195,7 @@ func TestBackIdle(t *testing.T) {
 			}
 		}
 	}
-	inBubble(t, options{limits: seconds, http: count}, func(t *testing.T, e *edge) {
+	inBubble(t, options{inProcess: true, limits: seconds, http: count}, func(t *testing.T, e *edge) {
 		c := e.dial()
 		for i := range 4 {
 			id := uint32(4*i + 1)

@@ -87,6 +87,9 @@ const (
 	// backMost is the same toward a server, beyond what flow control allows:
 	// one that does not read is of no use.
 	backMost = 1 << 20
+	// mostCancels is how many answers from upstream a client may have cancelled
+	// of late, before it gets connections that it shares with its like.
+	mostCancels = 50
 	// tinyUpdate is a WINDOW_UPDATE that costs more than it brings.
 	tinyUpdate = 64
 )

@@ -39,14 +39,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // synctest bubble: when wait returns, everything that can happen without time
 // passing has happened.
 type edge struct {
-	t    *testing.T
-	sw   *h2.Switch
-	ln   *oneporttest.Listener
-	web  *h2.Server // net/http
-	rpc  *h2.Server // grpc-go
-	fake *h2.Server // whoever accepts from it: see backend
-	http *http.Server
-	grpc *grpc.Server
+	t        *testing.T
+	sw       *h2.Switch
+	ln       *oneporttest.Listener
+	web      h2.Backend // net/http
+	rpc      h2.Backend // grpc-go
+	fake     h2.Backend // whoever accepts from behind: see backend
+	behind   net.Listener
+	upstream bool
+	http     *http.Server
+	grpc     *grpc.Server
 
 	echo     *echo
 	running  atomic.Int64  // handlers of web that run
@@ -59,24 +61,38 @@ type edge struct {
 
 // options are what tests want otherwise.
 type options struct {
-	limits h2.Limits
-	grpc   []grpc.ServerOption
-	http   func(*http.Server)
+	inProcess bool // the test is about servers in this process alone
+	upstream  bool // the servers are reached by connections upstream
+	upLimits  h2.UpstreamLimits
+	limits    h2.Limits
+	grpc      []grpc.ServerOption
+	http      func(*http.Server)
 }
 
-// inBubble runs a test with an edge.
+// inBubble runs a test with an edge: with servers in this process, and once
+// more with the same servers upstream.
 func inBubble(t *testing.T, o options, test func(t *testing.T, e *edge)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, newEdge(t, o)) })
+	if !o.upstream {
+		t.Run("in process", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, newEdge(t, o)) })
+		})
+	}
+	if o.inProcess {
+		return
+	}
+	o.upstream = true
+	t.Run("upstream", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, newEdge(t, o)) })
+	})
 }
 
 var webAddr = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}
 
 func newEdge(t *testing.T, o options) *edge {
-	e := &edge{t: t, ln: oneporttest.NewListener(), release: make(chan struct{})}
-	e.web = h2.NewServer(webAddr, h2.ServerOptions{})
-	e.rpc = h2.NewServer(webAddr, h2.ServerOptions{Calls: true, Pings: true})
-	e.fake = h2.NewServer(webAddr, h2.ServerOptions{})
+	e := &edge{t: t, upstream: o.upstream, ln: oneporttest.NewListener(), release: make(chan struct{})}
+	web, rpc, fake := e.servers(o)
+	e.behind = fake
 	e.sw = h2.New(h2.Config{
 		Route: e.route, Limits: o.limits, Log: slog.New(slog.DiscardHandler),
 		Begun: func(c *protocols.Call) {
@@ -99,8 +115,8 @@ func newEdge(t *testing.T, o options) *edge {
 	echov1.RegisterEchoServer(e.grpc, e.echo)
 
 	var work sync.WaitGroup
-	work.Go(func() { _ = e.http.Serve(e.web) })
-	work.Go(func() { _ = e.grpc.Serve(e.rpc) })
+	work.Go(func() { _ = e.http.Serve(web) })
+	work.Go(func() { _ = e.grpc.Serve(rpc) })
 	work.Go(func() {
 		for {
 			nc, err := e.ln.Accept()
@@ -114,12 +130,34 @@ func newEdge(t *testing.T, o options) *edge {
 		_ = e.ln.Close()
 		close(e.release)
 		e.sw.Close()
-		_ = e.fake.Close()
+		_ = e.behind.Close()
+		for _, to := range []h2.Backend{e.web, e.rpc, e.fake} {
+			if u, ok := to.(*h2.Upstream); ok {
+				u.Close()
+			}
+		}
 		_ = e.http.Close()
 		e.grpc.Stop()
 		work.Wait()
 	})
 	return e
+}
+
+// servers makes what the edge and its servers know each other by.
+func (e *edge) servers(o options) (web, rpc, fake net.Listener) {
+	if o.upstream {
+		dial := func(ln *oneporttest.Listener) *h2.Upstream {
+			return h2.NewUpstream(h2.UpstreamConfig{Name: "test", Dial: ln.Dial, Limits: o.upLimits})
+		}
+		lns := [3]*oneporttest.Listener{oneporttest.NewListener(), oneporttest.NewListener(), oneporttest.NewListener()}
+		e.web, e.rpc, e.fake = dial(lns[0]), dial(lns[1]), dial(lns[2])
+		return lns[0], lns[1], lns[2]
+	}
+	inWeb := h2.NewServer(webAddr, h2.ServerOptions{})
+	inRPC := h2.NewServer(webAddr, h2.ServerOptions{Calls: true, Pings: true})
+	inFake := h2.NewServer(webAddr, h2.ServerOptions{})
+	e.web, e.rpc, e.fake = inWeb, inRPC, inFake
+	return inWeb, inRPC, inFake
 }
 
 func (e *edge) route(r *h2.Request, _ *protocols.Conn) h2.Backend {
@@ -294,7 +332,7 @@ func (e *edge) dialSilent() *peer {
 // server does first.
 func (e *edge) backend() *peer {
 	e.t.Helper()
-	nc, err := e.fake.Accept()
+	nc, err := e.behind.Accept()
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -304,6 +342,7 @@ func (e *edge) backend() *peer {
 	}
 	s.send(frame.AppendSettings(nil), frame.AppendSettingsAck(nil))
 	go s.read()
+	synctest.Wait() // upstream, streams come when SETTINGS have
 	return s
 }
 
@@ -419,6 +458,16 @@ func (p *peer) ended() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.end
+}
+
+// latest is the last stream that the peer has got HEADERS of.
+func (p *peer) latest() (id uint32) {
+	for _, g := range p.seen() {
+		if g.Type == frame.Headers {
+			id = max(id, g.Stream)
+		}
+	}
+	return id
 }
 
 // of gives all frames so far of a type, on a stream.

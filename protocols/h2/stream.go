@@ -130,6 +130,9 @@ func (h *half) send(p []byte, end bool) {
 	h.to.send.Send(len(p))
 	if h.from != nil {
 		h.from.release(len(p))
+		if h.from.trunk != nil {
+			h.s.c.lent -= int64(len(p))
+		}
 	}
 	if end {
 		h.closed = true
@@ -205,10 +208,14 @@ func (h *half) regrant() {
 	if h.ended || h.cut || h.s.gone || h.from == nil {
 		return
 	}
-	if h.from.trunk != nil && h.s.c.full() {
-		return // what is under way already is enough for this client
+	var n int64
+	if h.from.trunk == nil {
+		n = h.Grant()
+	} else {
+		n = h.GrantWithin(h.s.c.depth())
+		h.s.c.lent += n
 	}
-	if n := h.Grant(); n > 0 {
+	if n > 0 {
 		h.from.lock()
 		h.from.out = frame.AppendWindowUpdate(h.from.out, h.source(), uint32(n))
 		h.from.unlock(h.s.c)

@@ -27,6 +27,9 @@ func (c *client) sweepLocked(tick time.Duration) {
 	l := &c.sw.limits
 	past := func(ticks int, d time.Duration) bool { return time.Duration(ticks)*tick > d }
 	c.heard++
+	if c.cancels > 0 {
+		c.cancels -= max(1, int(int64(c.cancels)*int64(tick)/int64(10*time.Second)))
+	}
 	c.nuisance = max(0, c.nuisance-max(1, int(int64(l.Nuisance)*int64(tick)/int64(10*time.Second))))
 	c.pingsInRow = max(0, c.pingsInRow-max(1, int(int64(l.Nuisance)*int64(tick)/int64(10*time.Second))))
 	if c.in.stream != 0 || c.partial {

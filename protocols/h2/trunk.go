@@ -19,6 +19,7 @@ import (
 type trunk struct {
 	socket // its lock guards all below, up to the reader's own
 	up     *Upstream
+	kind   kind
 
 	streams map[uint32]ref
 	next    uint32 // id of the next stream
@@ -57,7 +58,7 @@ type ref struct {
 
 // trunkWindow is the window of a stream toward upstreams: what they may send
 // before the client has taken any of it.
-const trunkWindow = 64 << 10
+const trunkWindow = 32 << 10
 
 // trunkConnWindow is the window of the connection. It is given back at once:
 // the streams' windows bound what a client may hold.
@@ -66,8 +67,8 @@ const trunkConnWindow = 4 << 20
 // lastID is when a connection is replaced for want of stream ids.
 const lastID = frame.MaxStream - 2
 
-func newTrunk(u *Upstream, nc net.Conn) *trunk {
-	t := &trunk{up: u, streams: make(map[uint32]ref), next: 1, limit: uint32(u.limits.Streams)}
+func newTrunk(u *Upstream, nc net.Conn, k kind) *trunk {
+	t := &trunk{up: u, kind: k, streams: make(map[uint32]ref), next: 1, limit: uint32(u.limits.Streams)}
 	t.attach(nc, t)
 	t.link = newLink(&u.linking, trunkConnWindow, false)
 	t.trunk = t
@@ -208,6 +209,11 @@ func (t *trunk) begin(s *stream, fields []hpack.HeaderField, end bool) bool {
 		t.mu.Unlock()
 		return false
 	}
+	if len(t.out) > outMost { // heads, which no window bounds
+		t.mu.Unlock()
+		s.reply(overloaded)
+		return true
+	}
 	s.origin, s.far = &t.origin, t.next
 	if t.next += 2; t.next >= lastID {
 		t.away = true
@@ -220,6 +226,7 @@ func (t *trunk) begin(s *stream, fields []hpack.HeaderField, end bool) bool {
 	s.up.Allow(t.window)
 	s.down.from = &t.link
 	s.down.Half = flow.New(s.down.Room(), trunkWindow, int64(s.c.sw.limits.Window))
+	s.c.lent += s.down.Lent()
 	t.head(s.far, fields, end, 0)
 	t.link.unlock(s.c)
 	s.c.share(t.up).open++
@@ -230,6 +237,7 @@ func (t *trunk) begin(s *stream, fields []hpack.HeaderField, end bool) bool {
 // left takes note that a stream has ended. Its client is locked.
 func (t *trunk) left(s *stream) {
 	s.c.share(t.up).open--
+	s.c.lent -= s.down.Lent()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.streams, s.far)
@@ -260,7 +268,9 @@ func (t *trunk) ping(ack bool, data [8]byte) {
 		return
 	}
 	t.mu.Lock()
-	t.out = frame.AppendPing(t.out, true, data)
+	if len(t.out) < 2*outMost { // else it does not read: its answers are not missed
+		t.out = frame.AppendPing(t.out, true, data)
+	}
 	t.mu.Unlock()
 }
 

@@ -100,7 +100,7 @@ type Upstream struct {
 	mu       sync.Mutex // guards all below; after the clients' locks, before the connections'
 	all      []*trunk   // that are open
 	waiting  []*ticket  // by rank
-	opening  int        // connections that are being opened
+	opening  [kinds]int // connections that are being opened
 	sweeping bool
 	closed   bool
 }
@@ -112,7 +112,8 @@ type ticket struct {
 	s      *stream
 	fields []hpack.HeaderField
 	end    bool
-	rank   int // how many streams its client had here before it
+	kind   kind // of connection that it waits for
+	rank   int  // how many streams its client had here before it
 	since  time.Time
 }
 
@@ -204,8 +205,9 @@ func (u *Upstream) place(s *stream, fields []hpack.HeaderField, end bool) bool {
 		var best *trunk
 		fewest := int32(math.MaxInt32)
 		trunks := *u.trunks.Load()
+		k := s.c.kind()
 		for _, t := range trunks {
-			if n := t.count.Load(); n < t.room.Load() && n < fewest {
+			if n := t.count.Load(); t.kind == k && n < t.room.Load() && n < fewest {
 				best, fewest = t, n
 			}
 		}
@@ -215,7 +217,7 @@ func (u *Upstream) place(s *stream, fields []hpack.HeaderField, end bool) bool {
 		if best.begin(s, fields, end) {
 			if fewest >= comfortable && len(trunks) < u.limits.Conns {
 				u.mu.Lock()
-				u.openLocked()
+				u.openLocked(k)
 				u.mu.Unlock()
 			}
 			return true
@@ -223,14 +225,39 @@ func (u *Upstream) place(s *stream, fields []hpack.HeaderField, end bool) bool {
 	}
 }
 
-// hasRoom reports whether a connection takes another stream.
-func (u *Upstream) hasRoom() bool {
-	return slices.ContainsFunc(*u.trunks.Load(), func(t *trunk) bool { return t.count.Load() < t.room.Load() })
+// kind says whom a connection is for. Clients that reset what they have asked
+// for keep a server busy with streams that it does not count any more, until it
+// lets the others wait, or ends the connection: they have connections of their own.
+type kind uint8
+
+const (
+	kindGood kind = iota
+	kindBad
+	kinds
+)
+
+// hasRoom reports whether a connection of that kind takes another stream.
+func (u *Upstream) hasRoom(k kind) bool {
+	return slices.ContainsFunc(*u.trunks.Load(), func(t *trunk) bool { return t.kind == k && t.count.Load() < t.room.Load() })
+}
+
+// enough reports whether there are as many connections of a kind as may be.
+func (u *Upstream) enough(k kind) bool {
+	n := 0
+	for _, t := range *u.trunks.Load() {
+		if t.kind == k {
+			n++
+		}
+	}
+	if k == kindBad {
+		return n >= max(1, u.limits.Conns/4)
+	}
+	return n >= u.limits.Conns
 }
 
 // park has a stream wait. Its client is locked.
 func (u *Upstream) park(s *stream, fields []hpack.HeaderField, end bool, rank int) {
-	tk := &ticket{u: u, c: s.c, s: s, fields: slices.Clone(fields), end: end, rank: rank, since: time.Now()}
+	tk := &ticket{u: u, c: s.c, s: s, fields: slices.Clone(fields), end: end, kind: s.c.kind(), rank: rank, since: time.Now()}
 	u.mu.Lock()
 	if closed := u.closed; closed || len(u.waiting) >= u.limits.Waiting {
 		u.mu.Unlock()
@@ -243,8 +270,8 @@ func (u *Upstream) park(s *stream, fields []hpack.HeaderField, end bool, rank in
 	}
 	s.wait = tk
 	u.queueLocked(tk)
-	if !u.hasRoom() {
-		u.openLocked()
+	if !u.hasRoom(tk.kind) {
+		u.openLocked(tk.kind)
 	}
 	u.sweepLocked()
 	u.mu.Unlock()
@@ -276,8 +303,15 @@ func (tk *ticket) leave() {
 // serve finds room for streams that wait: first for those whose clients have
 // the fewest. No lock is held.
 func (u *Upstream) serve() {
-	for skip := 0; u.hasRoom(); {
+	for skip := 0; ; {
+		var room [kinds]bool
+		for k := range kinds {
+			room[k] = u.hasRoom(k)
+		}
 		u.mu.Lock()
+		for skip < len(u.waiting) && !room[u.waiting[skip].kind] {
+			skip++
+		}
 		if skip >= len(u.waiting) {
 			u.mu.Unlock()
 			return
@@ -319,30 +353,30 @@ func (u *Upstream) refuse(why *refusal, which func(*ticket) bool) {
 
 // openLocked opens another connection, unless one is being opened already or
 // there are enough.
-func (u *Upstream) openLocked() {
-	if u.closed || u.opening > 0 || len(*u.trunks.Load()) >= u.limits.Conns {
+func (u *Upstream) openLocked(k kind) {
+	if u.closed || u.opening[k] > 0 || u.enough(k) {
 		return
 	}
-	u.opening++
+	u.opening[k]++
 	u.sweepLocked()
-	u.work.Go(u.connect)
+	u.work.Go(func() { u.connect(k) })
 }
 
 // connect opens a connection, and serves it to its end.
-func (u *Upstream) connect() {
+func (u *Upstream) connect(k kind) {
 	ctx, cancel := context.WithTimeout(u.ctx, u.limits.Connect)
 	nc, err := u.Dial(ctx)
 	cancel()
 	if err != nil {
-		u.lost(nil, err)
+		u.missed(k, err)
 		return
 	}
-	t := newTrunk(u, nc)
+	t := newTrunk(u, nc, k)
 	u.mu.Lock()
 	if u.closed {
 		u.mu.Unlock()
 		_ = nc.Close()
-		u.lost(nil, net.ErrClosed)
+		u.missed(k, net.ErrClosed)
 		return
 	}
 	u.all = append(u.all, t)
@@ -354,7 +388,7 @@ func (u *Upstream) connect() {
 // ready takes a connection into use.
 func (u *Upstream) ready(t *trunk) {
 	u.mu.Lock()
-	u.opening--
+	u.opening[t.kind]--
 	t.opened = true
 	u.publishLocked()
 	u.mu.Unlock()
@@ -366,10 +400,15 @@ func (u *Upstream) retire(t *trunk) {
 	u.mu.Lock()
 	t.retired = true
 	u.publishLocked()
-	if len(u.waiting) > 0 && !u.hasRoom() {
-		u.openLocked()
-	}
+	u.replaceLocked(t.kind)
 	u.mu.Unlock()
+}
+
+// replaceLocked opens a connection if streams wait for one.
+func (u *Upstream) replaceLocked(k kind) {
+	if !u.hasRoom(k) && slices.ContainsFunc(u.waiting, func(tk *ticket) bool { return tk.kind == k }) {
+		u.openLocked(k)
+	}
 }
 
 func (u *Upstream) publishLocked() {
@@ -382,30 +421,38 @@ func (u *Upstream) publishLocked() {
 	u.trunks.Store(&list)
 }
 
-// lost takes note that a connection has ended, or, with t nil, could not be
-// opened.
+// lost takes note that a connection has ended.
 func (u *Upstream) lost(t *trunk, err error) {
 	u.mu.Lock()
-	early := t == nil || !t.opened
-	if early {
-		u.opening--
-	}
 	u.all = slices.DeleteFunc(u.all, func(o *trunk) bool { return o == t })
 	u.publishLocked()
+	if t.opened {
+		u.replaceLocked(t.kind)
+	}
 	closed := u.closed
-	// Whoever waits for a connection that cannot be had waits in vain. If one
-	// was lost that had been there, another may well be opened.
-	vain := early && !u.hasRoom()
-	if !early && len(u.waiting) > 0 && !u.hasRoom() {
-		u.openLocked()
-	}
 	u.mu.Unlock()
-	if !closed && (early || !errors.Is(err, errRetired)) {
+	switch {
+	case !t.opened:
+		u.missed(t.kind, err)
+	case !closed && !errors.Is(err, errRetired):
 		u.failed.Add(1)
-		u.log.Warn("connection upstream", "upstream", u.Name, "opened", !early, "err", err)
+		u.log.Warn("connection upstream lost", "upstream", u.Name, "err", err)
 	}
-	if vain {
-		u.refuse(unreachable, func(*ticket) bool { return true })
+}
+
+// missed takes note that a connection could not be opened. Whoever waits for
+// one waits in vain then, if there is no other.
+func (u *Upstream) missed(k kind, err error) {
+	u.mu.Lock()
+	u.opening[k]--
+	closed := u.closed
+	u.mu.Unlock()
+	if !closed {
+		u.failed.Add(1)
+		u.log.Warn("upstream cannot be reached", "upstream", u.Name, "err", err)
+	}
+	if !u.hasRoom(k) {
+		u.refuse(unreachable, func(tk *ticket) bool { return tk.kind == k })
 	}
 }
 
@@ -429,7 +476,7 @@ func (u *Upstream) sweep() {
 			return
 		}
 		u.mu.Lock()
-		if len(u.all)+len(u.waiting)+u.opening == 0 {
+		if len(u.all)+len(u.waiting)+u.opening[kindGood]+u.opening[kindBad] == 0 {
 			u.sweeping = false
 			u.mu.Unlock()
 			return

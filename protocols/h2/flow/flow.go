@@ -67,13 +67,19 @@ func (h *Half) Received() int64 { return h.received }
 // means: by a SETTINGS frame.
 func (h *Half) Shift(n int64) { h.granted += n }
 
+// Lent is how much is queued, or may come to be.
+func (h *Half) Lent() int64 { return h.granted - h.sent - h.padding }
+
 // Grant returns how much credit to give to the sender now, and takes note that
 // it was. It is zero as long as the sender has enough.
-func (h *Half) Grant() int64 {
+func (h *Half) Grant() int64 { return h.GrantWithin(h.depth) }
+
+// GrantWithin is Grant with a depth for this once.
+func (h *Half) GrantWithin(depth int64) int64 {
 	if h.Credit() > h.low {
 		return 0
 	}
-	n := min(h.allowed, h.sent+h.depth) + h.padding - h.granted
+	n := min(h.allowed, h.sent+depth) + h.padding - h.granted
 	if n <= 0 {
 		return 0
 	}
