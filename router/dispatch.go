@@ -17,6 +17,7 @@ import (
 type shared struct {
 	rpc     *grpc.Server
 	sockets *http.ServeMux
+	routes  routes
 	web     http.Handler
 }
 
@@ -39,6 +40,10 @@ func (h *shared) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "gRPC needs HTTP/2", http.StatusHTTPVersionNotSupported)
 			return
 		}
+	}
+	if protocolOf(r) == protocols.HTTP {
+		h.routes.handler(r.URL.Path, h.web).ServeHTTP(w, r)
+		return
 	}
 	h.web.ServeHTTP(w, r)
 }

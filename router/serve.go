@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -131,6 +132,11 @@ func (s *Server) serve(ctx context.Context, listeners []Listener) error {
 // build makes everything that Serve needs, or says what is wrong.
 func (s *Server) build(listeners []Listener) (*port, error) {
 	p := &port{Server: s}
+	for i := range s.Routes {
+		if err := s.Routes[i].validate(); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.buildRPC(); err != nil {
 		return nil, err
 	}
@@ -145,7 +151,7 @@ func (s *Server) build(listeners []Listener) (*port, error) {
 		web = http.NotFoundHandler()
 	}
 	rest.Adopt(web, s.TrustedProxies, s.Log)
-	p.web = rest.NewServer(s.restOptions(&shared{rpc: p.rpc, sockets: sockets, web: web}))
+	p.web = rest.NewServer(s.restOptions(&shared{rpc: p.rpc, sockets: sockets, routes: p.Routes, web: web}))
 	p.buildSwitch(listeners[0].Listener.Addr())
 	p.plain = rest.NewPlainServer(s.RedirectPlain, s.Log)
 	p.queue = mux.NewQueue(listeners[0].Listener.Addr())
@@ -200,6 +206,9 @@ func (p *port) buildMuxes(listeners []Listener) error {
 			Log:         p.Log,
 		}
 		if l.SharedH2 {
+			if slices.ContainsFunc(p.Routes, func(r Route) bool { return r.GRPC != "" }) {
+				return errors.New("router: routes of gRPC calls need the stream switch, and a listener has SharedH2")
+			}
 			m.HTTP2 = p.queue.Deliver // net/http tells the two apart as we do
 		}
 		if !l.Plaintext {

@@ -53,6 +53,10 @@ type Server struct {
 	// is told to trust TrustedProxies alone, and to hand on the request's context.
 	HTTP http.Handler
 
+	// Routes send calls to servers elsewhere. What none of them takes is for
+	// HTTP, GRPC and the WebSockets of this process.
+	Routes []Route
+
 	// GRPC is a server of your own instead of services registered on this
 	// one. Build it with rpc.ServerOptions. It is stopped at the end.
 	GRPC *grpc.Server

@@ -11,7 +11,7 @@ import (
 )
 
 // buildSwitch makes the stream switch: gRPC calls go to the native server,
-// everything else to net/http.
+// everything else to net/http, but for what Routes send elsewhere.
 func (p *port) buildSwitch(addr net.Addr) {
 	p.webH2 = h2.NewServer(addr, h2.ServerOptions{})
 	p.rpcH2 = h2.NewServer(addr, h2.ServerOptions{Calls: true, Batches: true, Pings: true})
@@ -37,15 +37,28 @@ func (p *port) buildSwitch(addr net.Addr) {
 }
 
 func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
+	path, _, _ := strings.Cut(r.Path, "?")
 	if !r.GRPC() {
+		if to := routes(p.Routes).forRequest(path); to != nil && to.Streams() != nil {
+			p.distrust(r, from)
+			return to.Streams()
+		}
 		return p.webH2
 	}
 	if contentType := r.Get("content-type"); hasUpper(contentType) {
 		// grpc-go compares as the specification writes it, in lower case.
 		r.Set("content-type", strings.ToLower(contentType))
 	}
-	if !rest.Trusts(p.TrustedProxies, from.Remote.Addr()) {
-		r.Remove(rest.Forwarding) // for net/http, rest does it
+	p.distrust(r, from)
+	if to := routes(p.Routes).forCall(path); to != nil {
+		return to.Streams()
 	}
 	return p.rpcH2
+}
+
+// distrust takes out what a stranger says of who it is. For net/http, rest does it.
+func (p *port) distrust(r *h2.Request, from *protocols.Conn) {
+	if !rest.Trusts(p.TrustedProxies, from.Remote.Addr()) {
+		r.Remove(rest.Forwarding)
+	}
 }

@@ -1,0 +1,232 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/h2"
+	"github.com/oneport-edge/oneport/protocols/nbio"
+)
+
+// Options are what an Upstream may be told. The zero value is a working default.
+type Options struct {
+	// Name is what the log calls it; "" for its URL.
+	Name string
+	// TLS is the client side's configuration for https and grpcs: roots, a
+	// client certificate, a server name. Nil trusts the system's roots.
+	TLS *tls.Config
+	// Streams bounds its HTTP/2 connections and what waits for one.
+	Streams h2.UpstreamLimits
+	// Log receives what goes wrong. Nil means slog.Default.
+	Log *slog.Logger
+}
+
+// Upstream is a server elsewhere. It is safe for concurrent use.
+type Upstream struct {
+	name    string
+	target  target
+	streams *h2.Upstream // nil if it speaks HTTP/1 alone
+	proxy   http.Handler // of requests that net/http has taken
+	close   func()
+}
+
+// target is a parsed URL.
+type target struct {
+	scheme  string
+	network string // tcp, unix
+	addr    string
+	host    string // the name in its certificate
+}
+
+// New returns the upstream of a URL. Its scheme says what the server speaks:
+//
+//	http, https     HTTP/1.1, and with TLS what is negotiated
+//	h2c, grpc       HTTP/2 in plaintext, with prior knowledge
+//	grpcs           HTTP/2 with TLS
+//
+// With "+unix" behind it the rest is the path of a socket: grpc+unix:///run/app.sock.
+// Nothing is dialed yet.
+func New(rawURL string, opts Options) (*Upstream, error) {
+	at, err := parse(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	u := &Upstream{name: cmp.Or(opts.Name, rawURL), target: at}
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
+	cfg := opts.TLS.Clone()
+	if cfg == nil {
+		cfg = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	cfg.ServerName = cmp.Or(cfg.ServerName, at.host)
+	transport := newTransport(at, cfg)
+	u.proxy = newProxy(u.name, at, transport, opts.Log)
+	u.close = transport.CloseIdleConnections
+	if at.scheme == "http" || at.scheme == "https" {
+		return u, nil
+	}
+	u.streams = h2.NewUpstream(h2.UpstreamConfig{
+		Name: u.name, Dial: at.dialH2(cfg), Prepare: prepare, Limits: opts.Streams, Log: opts.Log,
+	})
+	u.close = func() {
+		transport.CloseIdleConnections()
+		u.streams.Close()
+	}
+	return u, nil
+}
+
+// parse reads a URL, or says what is wrong with it.
+func parse(raw string) (target, error) {
+	fail := func(why string) (target, error) { return target{}, fmt.Errorf("upstream %q: %s", raw, why) }
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme == "" {
+		return fail("want a URL, as http://127.0.0.1:8080 or grpc://127.0.0.1:50051")
+	}
+	at := target{scheme: u.Scheme, network: "tcp", addr: u.Host, host: u.Hostname()}
+	if s, ok := strings.CutSuffix(u.Scheme, "+unix"); ok {
+		at.scheme, at.network, at.addr = s, "unix", u.Path
+		if u.Host != "" || !strings.HasPrefix(u.Path, "/") {
+			return fail("want three slashes before the path of a socket, as grpc+unix:///run/app.sock")
+		}
+	}
+	port := ""
+	switch at.scheme {
+	case "http":
+		port = "80"
+	case "https", "grpcs":
+		port = "443"
+	case "h2c", "grpc":
+	default:
+		return fail("the scheme is none of http, https, h2c, grpc, grpcs")
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return fail("credentials, a query and a fragment have no place here")
+	}
+	if at.network == "unix" {
+		return at, nil
+	}
+	if u.Path != "" && u.Path != "/" {
+		return fail("a path has no place here: requests bring their own")
+	}
+	if at.host == "" {
+		return fail("the host is missing")
+	}
+	if u.Port() == "" {
+		if port == "" {
+			return fail("the port is missing")
+		}
+		at.addr = net.JoinHostPort(at.host, port)
+	}
+	return at, nil
+}
+
+// String is the name it was given, or its URL.
+func (u *Upstream) String() string { return u.name }
+
+// Streams is where the switch sends HTTP/2 streams; nil if the server speaks
+// HTTP/1 alone.
+func (u *Upstream) Streams() h2.Backend {
+	if u.streams == nil {
+		return nil
+	}
+	return u.streams
+}
+
+// ServeHTTP hands a request on that net/http has taken.
+func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) { u.proxy.ServeHTTP(w, r) }
+
+// Stats are counts of its HTTP/2 connections for streams.
+func (u *Upstream) Stats() h2.UpstreamStats {
+	if u.streams == nil {
+		return h2.UpstreamStats{}
+	}
+	return u.streams.Stats()
+}
+
+// Close cuts its connections off, once nobody sends it anything any more.
+func (u *Upstream) Close() { u.close() }
+
+const (
+	dialTimeout = 5 * time.Second
+	// unacked is how long a server's host may be silent before its connections
+	// are given up: TCP's own keep-alive.
+	keepAlive = 15 * time.Second
+)
+
+func (t target) dial(ctx context.Context) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	return d.DialContext(ctx, t.network, t.addr)
+}
+
+// errNoH2 is what a TLS server is told off for.
+var errNoH2 = errors.New("the server does not offer h2 (ALPN)")
+
+// dialH2 gives the function that dials connections for streams.
+func (t target) dialH2(cfg *tls.Config) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		nc, err := t.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		nc = nbio.Wrap(nc)
+		if t.scheme != "grpcs" {
+			return nc, nil
+		}
+		cfg := cfg.Clone()
+		cfg.NextProtos = []string{"h2"}
+		tc := tls.Client(nc, cfg)
+		if err := tc.HandshakeContext(ctx); err != nil {
+			_ = nc.Close() // the handshake's error says more
+			return nil, err
+		}
+		if tc.ConnectionState().NegotiatedProtocol != "h2" {
+			_ = tc.Close()
+			return nil, errNoH2
+		}
+		return tc, nil
+	}
+}
+
+// The names under which a server learns of the client and the call.
+const (
+	forwardedFor   = "x-forwarded-for"
+	forwardedProto = "x-forwarded-proto"
+	forwardedHost  = "x-forwarded-host"
+	requestID      = "x-request-id"
+)
+
+// prepare tells the server who asks. What an untrusted client said of itself
+// has been taken out before.
+func prepare(r *h2.Request, call *protocols.Call) {
+	from := call.Conn.Remote.Addr().String()
+	if !call.Conn.Remote.IsValid() {
+		from = netip.IPv4Unspecified().String()
+	}
+	if before := r.Get(forwardedFor); before != "" {
+		from = before + ", " + from
+	}
+	r.Set(forwardedFor, from)
+	if r.Get(forwardedProto) == "" {
+		proto := "http"
+		if call.Conn.TLS != nil {
+			proto = "https"
+		}
+		r.Set(forwardedProto, proto)
+	}
+	if r.Get(forwardedHost) == "" && call.Host != "" {
+		r.Set(forwardedHost, call.Host)
+	}
+	r.Set(requestID, call.RequestID())
+}
