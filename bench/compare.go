@@ -102,7 +102,7 @@ func (h *house) round(ctx context.Context, w workload, profile string) (used [nu
 			c.server.stop()
 		}
 	}()
-	names := [numCandidates]string{candOwn: w.own, candPort: onPort, candControl: w.own}
+	names := [numCandidates]string{candOwn: w.own, candPort: w.port(), candControl: w.own}
 	var order []int
 	for k, name := range names {
 		c, err := h.candidate(ctx, w, name, profile)
@@ -137,7 +137,7 @@ func (h *house) candidate(ctx context.Context, w workload, name, profile string)
 	}
 	c := &candidate{server: s, load: l}
 	err = l.run(ctx, w.ops)
-	if err == nil && profile != "" {
+	if err == nil && profile != "" && !s.foreign {
 		_, err = s.ask(askProfile)
 	}
 	if err != nil {

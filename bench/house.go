@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 
 	"github.com/oneport-edge/oneport/certs"
 )
@@ -23,6 +24,7 @@ type house struct {
 	exe    string
 	dir    string
 	roots  *x509.CertPool
+	behind *server // the edges; nil until there is one
 }
 
 func newHouse(stderr io.Writer) (*house, error) {
@@ -49,7 +51,12 @@ func newHouse(stderr io.Writer) (*house, error) {
 	return h, nil
 }
 
-func (h *house) close() { _ = os.RemoveAll(h.dir) } // a temporary directory, whatever becomes of it
+func (h *house) close() {
+	if h.behind != nil {
+		h.behind.stop()
+	}
+	_ = os.RemoveAll(h.dir) // a temporary directory, whatever becomes of it
+}
 
 // tls is a client's configuration. It has no session cache: every handshake is
 // a full one.
@@ -64,10 +71,21 @@ type server struct {
 	cmd       *exec.Cmd
 	questions io.WriteCloser
 	answers   *bufio.Reader
+	foreign   bool // a program that is not ours
 }
 
 // start starts a server process and waits until it listens.
 func (h *house) start(ctx context.Context, name string, flags ...string) (*server, error) {
+	switch name {
+	case onHAProxy, onNginx:
+		return h.startEdge(ctx, name)
+	case onProxy:
+		up, err := h.upstream(ctx)
+		if err != nil {
+			return nil, err
+		}
+		flags = append(flags, "-upstream", up.addr)
+	}
 	cmd := exec.CommandContext(ctx, h.exe, append([]string{"-serve", name, "-dir", h.dir}, flags...)...)
 	cmd.Stderr = h.stderr
 	in, err := cmd.StdinPipe()
@@ -93,6 +111,9 @@ func (h *house) start(ctx context.Context, name string, flags ...string) (*serve
 
 // ask puts a question to the server.
 func (s *server) ask(question string) (state, error) {
+	if s.foreign || s.name == onProxy && question == askCPU { // by the same measure as those it is compared with
+		return s.askForeign(question)
+	}
 	if _, err := io.WriteString(s.questions, question+"\n"); err != nil {
 		return state{}, err
 	}
@@ -112,6 +133,11 @@ func (s *server) ask(question string) (state, error) {
 
 // stop ends the server; the connections to it break.
 func (s *server) stop() {
+	if s.foreign {
+		_ = s.cmd.Process.Signal(syscall.SIGTERM) // nginx's master ends its workers then
+		_ = s.cmd.Wait()
+		return
+	}
 	_ = s.questions.Close()
 	_ = s.cmd.Wait() // it ends with its standard input, however its connections stand
 }

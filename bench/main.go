@@ -26,9 +26,10 @@ type options struct {
 	json    bool
 	profile string
 
-	serve string // this and what follows is set in the servers alone
-	dir   string
-	heap  bool
+	serve    string // this and what follows is set in the servers alone
+	dir      string
+	upstream string
+	heap     bool
 }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
@@ -37,18 +38,19 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.rounds, "rounds", 15, "rounds of each comparison; at least 11 for an interval worth its name")
 	fs.IntVar(&o.sockets, "sockets", 9000, "idle connections for the comparisons of memory")
-	fs.StringVar(&o.only, "only", "", "comma-separated: rest, grpc, ws, handshake, memory; empty for all")
+	fs.StringVar(&o.only, "only", "", "comma-separated: rest, grpc, ws, handshake, memory; or proxy, which is not among all; empty for all")
 	fs.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	fs.StringVar(&o.profile, "profile", "", "directory for CPU and heap profiles of the servers; profiling costs some CPU itself")
 	fs.StringVar(&o.serve, "serve", "", "for the bench itself: be a server")
 	fs.StringVar(&o.dir, "dir", "", "for the bench itself: where the certificates are")
+	fs.StringVar(&o.upstream, "upstream", "", "for the bench itself: what the edge stands before")
 	fs.BoolVar(&o.heap, "heap", false, "for the bench itself: prepare for a heap profile")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
 	for _, name := range o.selection() {
-		if !slices.Contains([]string{"rest", "grpc", "ws", "handshake", "memory"}, name) {
-			return nil, fmt.Errorf("-only %q: want rest, grpc, ws, handshake, memory", name)
+		if !slices.Contains([]string{"rest", "grpc", "ws", "handshake", "memory", "proxy"}, name) {
+			return nil, fmt.Errorf("-only %q: want rest, grpc, ws, handshake, memory, proxy", name)
 		}
 	}
 	return &o, nil
@@ -59,7 +61,7 @@ func (o *options) selection() []string {
 }
 
 func (o *options) selected(name string) bool {
-	return o.only == "" || slices.Contains(o.selection(), name)
+	return o.only == "" && name != "proxy" || slices.Contains(o.selection(), name)
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {

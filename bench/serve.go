@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/oneport-edge/oneport/certs"
+	"github.com/oneport-edge/oneport/internal/edge"
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
 	"github.com/oneport-edge/oneport/router"
 )
@@ -49,7 +50,7 @@ func serve(ctx context.Context, o *options, questions io.Reader, answers io.Writ
 		return err
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- serveOn(ctx, o.serve, source, ln) }()
+	go func() { failed <- serveOn(ctx, o, source, ln) }()
 	if _, err := fmt.Fprintln(answers, ln.Addr()); err != nil {
 		return err
 	}
@@ -58,13 +59,13 @@ func serve(ctx context.Context, o *options, questions io.Reader, answers io.Writ
 }
 
 // serveOn serves ln until the process ends.
-func serveOn(ctx context.Context, name string, source *certs.DevSource, ln net.Listener) error {
-	switch name {
+func serveOn(ctx context.Context, o *options, source *certs.DevSource, ln net.Listener) error {
+	switch o.serve {
 	case onPort:
 		srv := &router.Server{
 			Certs: source,
 			HTTP:  newEngine(),
-			Log:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+			Log:   quiet(),
 		}
 		echov1.RegisterEchoServer(srv, echo{})
 		srv.WebSocket("/ws", echoSocket)
@@ -76,13 +77,28 @@ func serveOn(ctx context.Context, name string, source *certs.DevSource, ln net.L
 		srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(certs.Config(source, certs.Options{}))))
 		echov1.RegisterEchoServer(srv, echo{})
 		return srv.Serve(ln)
+	case onUpstream:
+		srv := grpc.NewServer()
+		echov1.RegisterEchoServer(srv, echo{})
+		return srv.Serve(ln)
+	case onProxy:
+		srv, stop, err := edge.Proxy(edge.ProxyOptions{GRPC: o.upstream, CertDir: o.dir, Log: quiet()})
+		if err != nil {
+			return err
+		}
+		defer stop()
+		return srv.Serve(ctx, ln)
 	case ownWS:
 		mux := http.NewServeMux()
 		mux.Handle("/ws", gorillaEcho())
 		srv := &http.Server{Handler: mux, TLSConfig: certs.Config(source, certs.Options{})}
 		return srv.ServeTLS(ln, "", "")
 	}
-	return fmt.Errorf("no server is called %q", name)
+	return fmt.Errorf("no server is called %q", o.serve)
+}
+
+func quiet() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 }
 
 // state is what a server knows of itself.
