@@ -77,6 +77,10 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 bench: ## compare the port with the same handlers on ports of their own
 	go run -tags $(TAGS) ./bench -rounds $(ROUNDS)
 
+.PHONY: bench-proxy
+bench-proxy: ## compare oneport proxy with HAProxy and nginx, if they are installed
+	go run -tags $(TAGS) ./bench -only proxy -rounds $(ROUNDS)
+
 .PHONY: proto
 proto: $(BIN)/buf $(BIN)/gen ## generate Go from the .proto files
 	export PATH="$(CURDIR)/$(BIN):$$PATH"; for dir in $(PROTO); do (cd "$$dir" && buf generate); done
@@ -87,9 +91,9 @@ $(BIN)/lint: tools/lint/go.mod
 	@mkdir -p $(BIN)
 	cd tools/lint && go build -o ../../$(BIN)/ tool && touch ../../$@
 
-$(BIN)/suites: tools/suites/go.mod
+$(BIN)/suites: tools/suites/go.mod $(wildcard tools/suites/*/*.go)
 	@mkdir -p $(BIN)
-	cd tools/suites && go build -o ../../$(BIN)/ tool && touch ../../$@
+	cd tools/suites && go build -o ../../$(BIN)/ tool ./client-gzip && touch ../../$@
 
 $(BIN)/gen: tools/gen/go.mod
 	@mkdir -p $(BIN)

@@ -36,19 +36,23 @@ func page(w http.ResponseWriter, r *http.Request) {
 }
 
 // Every case of h2spec passes on the port, with TLS and without, those included
-// that fail on net/http. The four runs go at once: most of their time is waiting for answers
+// that fail on net/http, and on a port that stands before net/http. The runs go at once: most of their time is waiting for answers
 // that net/http does not give.
 func TestH2spec(t *testing.T) {
 	source := devCerts(t)
 	engine := rest.NewEngine()
 	engine.Any("/", page)
 	secure, plaintext := start(t, &router.Server{Certs: source, HTTP: engine})
+	before := startPlain(t, nil, engine)
+	secureProxy, plaintextProxy := startProxy(t, source, before)
 	withTLS := []string{"--tls", "--insecure"}
 	runs := []*h2spec{
 		{name: "port", wire: "TLS", port: secure, flags: withTLS},
 		{name: "net/http", wire: "TLS", port: startPlain(t, source, engine), flags: withTLS},
 		{name: "port", wire: "h2c", port: plaintext},
-		{name: "net/http", wire: "h2c", port: startPlain(t, nil, engine)},
+		{name: "net/http", wire: "h2c", port: before},
+		{name: "proxy", wire: "TLS", port: secureProxy, flags: withTLS},
+		{name: "proxy", wire: "h2c", port: plaintextProxy},
 	}
 	path, dir := program(t, "h2spec"), t.TempDir()
 	var all sync.WaitGroup
@@ -64,22 +68,24 @@ func TestH2spec(t *testing.T) {
 	}
 	compare(t, runs[0], runs[1])
 	compare(t, runs[2], runs[3])
+	compare(t, runs[4], runs[1])
+	compare(t, runs[5], runs[3])
 }
 
 // compare reports every case whose verdicts are worth knowing.
 func compare(t *testing.T, ours, reference *h2spec) {
 	if len(ours.verdicts) != len(reference.verdicts) || len(ours.verdicts) < 140 { // 146 in v2.2.1
-		t.Errorf("%s: %d cases of the port, %d of net/http", ours.wire, len(ours.verdicts), len(reference.verdicts))
+		t.Errorf("%s: %d cases of the %s, %d of net/http", ours.wire, len(ours.verdicts), ours.name, len(reference.verdicts))
 	}
 	for _, name := range slices.Sorted(maps.Keys(reference.verdicts)) {
 		a, b := ours.verdicts[name], reference.verdicts[name]
 		switch {
 		case a != "" && b == "":
-			t.Errorf("%s: fails on the port alone: %s: %s", ours.wire, name, a)
+			t.Errorf("%s: fails on the %s alone: %s: %s", ours.wire, ours.name, name, a)
 		case a == "" && b != "":
 			t.Logf("%s: fails on net/http alone: %s: %s", ours.wire, name, b)
 		case a != "" && !excused[ours.wire+" "+name]:
-			t.Errorf("%s: fails on the port, as on net/http: %s: %s", ours.wire, name, a)
+			t.Errorf("%s: fails on the %s, as on net/http: %s: %s", ours.wire, ours.name, name, a)
 		case a != "":
 			t.Logf("%s: fails on both: %s: %s", ours.wire, name, a)
 		}

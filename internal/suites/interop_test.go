@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	_ "google.golang.org/grpc/encoding/gzip" // what the clients of the gzip runs send
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -31,22 +33,35 @@ func TestInterop(t *testing.T) {
 	srv := &router.Server{Certs: source}
 	testgrpc.RegisterTestServiceServer(srv, interopServer{})
 	secure, plaintext := start(t, srv)
-	client := program(t, "client")
-	for _, wire := range []struct {
+	secureProxy, plaintextProxy := startProxy(t, source, plaintext)
+	client, gzipClient := program(t, "client"), program(t, "client-gzip")
+	for _, to := range []struct {
 		name string
-		args []string
+		port string
+		tls  bool
 	}{
-		{"tls", []string{"--server_port=" + secure, "--use_tls", "--use_test_ca", "--ca_file=" + source.CACert(), "--server_host_override=localhost"}},
-		{"h2c", []string{"--server_port=" + plaintext}},
+		{"tls", secure, true},
+		{"h2c", plaintext, false},
+		{"tls, proxied", secureProxy, true},
+		{"h2c, proxied", plaintextProxy, false},
 	} {
-		t.Run(wire.name, func(t *testing.T) {
-			for _, name := range interopCases {
-				t.Run(name, func(t *testing.T) {
-					args := append([]string{"--server_host=127.0.0.1", "--test_case=" + name}, wire.args...)
-					if out, err := run(t.Context(), client, args...); err != nil {
-						t.Errorf("%v\n%s", err, out)
-					}
-				})
+		args := []string{"--server_host=127.0.0.1", "--server_port=" + to.port}
+		gzipArgs := []string{"--server=127.0.0.1:" + to.port}
+		if to.tls {
+			args = append(args, "--use_tls", "--use_test_ca", "--ca_file="+source.CACert(), "--server_host_override=localhost")
+			gzipArgs = append(gzipArgs, "--ca_file="+source.CACert())
+		}
+		t.Run(to.name, func(t *testing.T) { interopRun(t, client, args) })
+		t.Run(to.name+", gzip", func(t *testing.T) { interopRun(t, gzipClient, gzipArgs) })
+	}
+}
+
+func interopRun(t *testing.T, client string, args []string) {
+	t.Helper()
+	for _, name := range interopCases {
+		t.Run(name, func(t *testing.T) {
+			if out, err := run(t.Context(), client, append(slices.Clip(args), "--test_case="+name)...); err != nil {
+				t.Errorf("%v\n%s", err, out)
 			}
 		})
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/oneport-edge/oneport/certs"
 	"github.com/oneport-edge/oneport/protocols/rest"
 	"github.com/oneport-edge/oneport/router"
+	"github.com/oneport-edge/oneport/router/upstream"
 )
 
 func TestMain(m *testing.M) {
@@ -90,6 +91,17 @@ func start(t *testing.T, srv *router.Server) (secure, plaintext string) {
 		}
 	})
 	return portOf(t, addrs[0]), portOf(t, addrs[1])
+}
+
+// startProxy serves a port that hands all it gets to the one at 127.0.0.1:behind.
+func startProxy(t *testing.T, source certs.Source, behind string) (secure, plaintext string) {
+	t.Helper()
+	up, err := upstream.New("h2c://127.0.0.1:"+behind, upstream.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(up.Close)
+	return start(t, &router.Server{Certs: source, Routes: []router.Route{{GRPC: "*", To: up}, {Path: "/", To: up}}})
 }
 
 // startPlain serves h with nothing but net/http, for comparison: with TLS and
