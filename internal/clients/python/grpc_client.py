@@ -4,6 +4,7 @@ The messages are made of the descriptors; nothing is generated.
 """
 
 import os
+import re
 import threading
 
 import grpc
@@ -50,10 +51,16 @@ def read(name):
         return f.read()
 
 
+# Steps that are about the client's own connection, and so not for a server behind a proxy.
+SKIP = os.environ.get("ONEPORT_SKIP")
+
+
 def step(what):
     """Runs a function at once, and says that it came to its end."""
 
     def run(check):
+        if SKIP and re.search(SKIP, what):
+            return
         check()
         print("ok   ", what)
 

@@ -1,0 +1,98 @@
+//go:build clients
+
+package clients_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// proxy runs the programs against "oneport proxy" before the demo's plaintext
+// port. What the demo knows of its clients is then the proxy's own connection:
+// whoami is not asked, but for what it says of the call.
+func (d *demo) proxy(t *testing.T) {
+	p := d.before(t)
+	t.Run("curl", func(t *testing.T) {
+		for flag, version := range map[string]string{"--http1.1": "1.1", "--http2": "2"} {
+			for range 20 {
+				out := p.curls(t, flag, "-w", " %{http_version} %{http_code}", p.url("/api/hello"))
+				if want := `{"message":"Hello from HTTP"} ` + version + " 200"; out != want {
+					t.Fatalf("got %s, want %s", out, want)
+				}
+			}
+			p.roundTrip(t, flag, p.url("/api/echo"))
+		}
+		p.roundTrip(t, "--http2-prior-knowledge", "http://"+p.plain+"/api/echo")
+	})
+	t.Run("nghttp", p.nghttp)
+	t.Run("h2load", p.h2load)
+	for _, script := range []string{"http1", "http2", "grpc", "connect"} {
+		t.Run(script, func(t *testing.T) { t.Logf("\n%s", p.node(t, script)) })
+	}
+	t.Run("grpc_client", func(t *testing.T) { t.Logf("\n%s", p.python(t, "grpc_client")) })
+}
+
+// ownConn are the steps of the scripts that ask the server for the client's own connection.
+const ownConn = "ONEPORT_SKIP=certificate|without ALPN|server name|agent that keeps|one connection|^plaintext|prior knowledge|fetch, plain"
+
+var listening = regexp.MustCompile(`msg=listening address=(\S+)`)
+
+// before starts a proxy before the demo.
+func (d *demo) before(t *testing.T) *demo {
+	t.Helper()
+	p := &demo{certs: d.certs, strangers: d.strangers, log: filepath.Join(t.TempDir(), "proxy.log")}
+	p.cmd = exec.CommandContext(context.Background(), d.cmd.Path, "proxy", "--certs", d.certs,
+		"--listen", "127.0.0.1:0", "--plaintext", "127.0.0.1:0", "--http", "h2c://"+d.plain, "--grpc", d.plain)
+	stderr, err := os.Create(p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		defer stderr.Close()
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		if err := p.cmd.Wait(); err != nil {
+			t.Errorf("after SIGTERM the proxy ended with %v, want exit code 0", err)
+		}
+		if t.Failed() {
+			t.Logf("the proxy's log ends with:\n%s", tail(p.log))
+		}
+	})
+	for range 1000 {
+		text, err := os.ReadFile(p.log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := listening.FindAllStringSubmatch(string(text), -1); len(m) == 2 {
+			p.addr, p.plain = m[0][1], m[1][1]
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if p.addr == "" {
+		t.Fatal("the proxy does not start")
+	}
+	p.env = append(p.env, ownConn)
+	for _, kv := range d.env {
+		switch key, _, _ := strings.Cut(kv, "="); key {
+		case "ONEPORT_ADDR":
+			kv = key + "=" + p.addr
+		case "ONEPORT_PLAIN":
+			kv = key + "=" + p.plain
+		}
+		p.env = append(p.env, kv)
+	}
+	return p
+}
