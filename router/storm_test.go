@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -15,12 +16,44 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/oneport-edge/oneport/oneporttest"
+	"github.com/oneport-edge/oneport/router"
+	"github.com/oneport-edge/oneport/router/upstream"
 )
 
 // A thousand calls of all kinds on one HTTP/2 connection, as many at once as it
-// takes, some of which are given up on the way: every other one is answered right.
+// takes, some of which are given up on the way: every other one is answered
+// right, by servers in this process and by one elsewhere.
 func TestStorm(t *testing.T) {
-	t.Parallel()
+	t.Run("in process", func(t *testing.T) {
+		t.Parallel()
+		storm(t, stormServer())
+	})
+	t.Run("upstream", func(t *testing.T) {
+		t.Parallel()
+		storm(t, before(t, stormServer()))
+	})
+}
+
+// before serves srv in plaintext, and returns a server that hands everything on to it.
+func before(t *testing.T, srv *router.Server) *router.Server {
+	t.Helper()
+	ln := localhost(t)
+	serveOn(t, srv, router.Listener{Listener: ln, Plaintext: true})
+	up, err := upstream.New("h2c://"+ln.Addr().String(), upstream.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if st := up.Stats(); st.Streams > 0 || st.Waiting > 0 || st.Failed > 0 {
+			t.Errorf("at the end: %+v", st)
+		}
+		up.Close()
+	})
+	return &router.Server{Log: slog.New(slog.DiscardHandler), Routes: []router.Route{{GRPC: "*", To: up}, {Path: "/", To: up}}}
+}
+
+// stormServer answers all that a storm brings.
+func stormServer() *router.Server {
 	srv := newServer()
 	web := srv.HTTP
 	srv.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -32,6 +65,11 @@ func TestStorm(t *testing.T) {
 		n, _ := io.Copy(w, r.Body)
 		w.Header().Set("X-Sum", fmt.Sprint(n, " ", r.Trailer.Get("X-Sum")))
 	})
+	return srv
+}
+
+func storm(t *testing.T, srv *router.Server) {
+	t.Helper()
 	port := oneporttest.Listen(t, srv)
 	c := sharedH2(t, port)
 	get(t, c.http, port.URL("/conn"))
