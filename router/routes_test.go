@@ -145,7 +145,7 @@ func TestUpstreamLearnsOfTheClient(t *testing.T) {
 					t.Fatal(err)
 				}
 				req.Header.Set("X-Forwarded-For", "198.51.100.7")
-				req.Header.Set("X-Request-Id", "mine")
+				req.Header.Set("X-Request-ID", "mine")
 				req.Header.Set("Oneport-Stream", "1")
 				res, err := client.Do(req)
 				if err != nil {
@@ -160,8 +160,8 @@ func TestUpstreamLearnsOfTheClient(t *testing.T) {
 				if got.Get("X-Forwarded-Proto") != "https" || got.Get("X-Forwarded-Host") != req.URL.Host || got.Get("Host") != req.URL.Host {
 					t.Errorf("%s, %s: %v", path, res.Proto, got)
 				}
-				if id := got.Get("X-Request-Id"); len(id) != 32 {
-					t.Errorf("%s, %s: X-Request-Id %q", path, res.Proto, id)
+				if id := got.Get("X-Request-ID"); len(id) != 32 {
+					t.Errorf("%s, %s: X-Request-ID %q", path, res.Proto, id)
 				}
 				if got.Get("Oneport-Stream") != "" && path == "/h2" && res.ProtoMajor == 2 {
 					t.Errorf("%s: a stream's number reaches the server: %v", path, got)

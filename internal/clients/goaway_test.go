@@ -49,8 +49,8 @@ func TestGoAwayTwice(t *testing.T) {
 	}
 	var lasts []string
 	for line := range strings.Lines(string(out)) {
-		if i := strings.Index(line, "last_stream_id="); i >= 0 {
-			lasts = append(lasts, strings.TrimRight(strings.Fields(line[i+len("last_stream_id="):])[0], ","))
+		if _, last, ok := strings.Cut(line, "last_stream_id="); ok {
+			lasts = append(lasts, strings.TrimRight(strings.Fields(last)[0], ","))
 		}
 	}
 	// The last one is nghttp's own.

@@ -55,36 +55,36 @@ func (b *back) usable() bool { return !b.away && !b.dead }
 const StreamField = "oneport-stream"
 
 // take sends a stream to the server.
-func (srv *Server) take(s *stream, r *Request, end bool) {
-	c := s.c
-	b := c.backTo(srv)
+func (s *Server) take(st *stream, r *Request, end bool) {
+	c := st.c
+	b := c.backTo(s)
 	if b == nil || b.pipe.waiting() > backMost+c.sw.limits.ConnWindow {
-		s.reply(unavailable)
+		st.reply(unavailable)
 		return
 	}
 	if uint32(b.count) >= b.most {
 		c.nuisance++
-		s.reset(frame.RefusedStream, sideClient)
+		st.reset(frame.RefusedStream, sideClient)
 		return
 	}
 	depth := int64(c.sw.limits.Window)
-	s.origin, s.far = &b.origin, s.id
+	st.origin, st.far = &b.origin, st.id
 	b.count++
 	b.idle = 0
-	s.up.to, s.up.cut = &b.link, false
-	s.up.Half = flow.New(b.window, depth, depth)
-	s.down.from = &b.link
-	s.down.Half = flow.New(c.window, b.told, depth)
+	st.up.to, st.up.cut = &b.link, false
+	st.up.Half = flow.New(b.window, depth, depth)
+	st.down.from = &b.link
+	st.down.Half = flow.New(c.window, b.told, depth)
 	mark := uint32(0)
-	if srv.calls {
-		s.status = -1
-		s.call = c.sw.begin(r, c.facts)
-		mark = s.id
+	if s.calls {
+		st.status = -1
+		st.call = c.sw.begin(r, c.facts)
+		mark = st.id
 	}
 	if r.grpc {
 		r.Remove(unread)
 	}
-	b.head(s.id, r.Fields, end, mark)
+	b.head(st.id, r.Fields, end, mark)
 }
 
 // unread are fields that a gRPC server gets and does not look at: te is for
@@ -105,7 +105,7 @@ func (c *client) backTo(server *Server) *back {
 	l := &c.sw.backLimits
 	b := &back{c: c, server: server, most: frame.MaxStream}
 	b.link = newLink(l, int64(c.sw.limits.ConnWindow), false)
-	b.origin.conn, b.origin.server = &b.link, b
+	b.origin = origin{conn: &b.link, server: b}
 	b.pipe = newPipe(b)
 	b.told = min(c.window, int64(c.sw.limits.Window))
 	b.out = append(b.out, frame.Preface...)

@@ -101,17 +101,7 @@ func (o *origin) frame(h frame.Header, p []byte) error {
 	case frame.Continuation:
 		return o.fragment(h, p)
 	case frame.RSTStream:
-		if h.Length != 4 {
-			return errOrigin
-		}
-		s, code := o.stream(h.Stream), frame.Code(binary.BigEndian.Uint32(p))
-		switch {
-		case s == nil:
-		case code == frame.NoError && s.down.ended:
-			s.stop()
-		default:
-			s.reset(code, sideClient)
-		}
+		return o.reset(h, p)
 	case frame.Settings:
 		if h.Stream != 0 {
 			return errOrigin
@@ -146,6 +136,21 @@ func (o *origin) frame(h frame.Header, p []byte) error {
 	case frame.PushPromise:
 		return errOrigin
 	case frame.Priority: // nobody's business
+	}
+	return nil
+}
+
+func (o *origin) reset(h frame.Header, p []byte) error {
+	if h.Length != 4 {
+		return errOrigin
+	}
+	s, code := o.stream(h.Stream), frame.Code(binary.BigEndian.Uint32(p))
+	switch {
+	case s == nil:
+	case code == frame.NoError && s.down.ended:
+		s.stop()
+	default:
+		s.reset(code, sideClient)
 	}
 	return nil
 }

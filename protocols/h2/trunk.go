@@ -74,7 +74,7 @@ func newTrunk(u *Upstream, nc net.Conn, k kind) *trunk {
 	t.trunk = t
 	t.conn, t.server = &t.link, t
 	t.out = append(t.out, frame.Preface...)
-	t.socket.open(
+	t.open(
 		frame.Setting{ID: frame.EnablePush, Value: 0},
 		frame.Setting{ID: frame.InitialWindowSize, Value: trunkWindow},
 		frame.Setting{ID: frame.MaxHeaderListSize, Value: uint32(u.linking.HeaderBytes)},

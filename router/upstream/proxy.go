@@ -36,11 +36,11 @@ func newTransport(at target, cfg *tls.Config) *http.Transport {
 		Protocols:             new(http.Protocols),
 	}
 	switch at.scheme {
-	case "h2c", "grpc":
+	case schemeH2C, schemeGRPC:
 		t.Protocols.SetUnencryptedHTTP2(true)
-	case "grpcs":
+	case schemeGRPCS:
 		t.Protocols.SetHTTP2(true)
-	case "https":
+	case schemeHTTPS:
 		t.Protocols.SetHTTP1(true)
 		t.Protocols.SetHTTP2(true)
 	default:
@@ -51,11 +51,11 @@ func newTransport(at target, cfg *tls.Config) *http.Transport {
 
 // newProxy hands requests on that net/http has taken.
 func newProxy(name string, at target, transport http.RoundTripper, log *slog.Logger) http.Handler {
-	to := &url.URL{Scheme: "http", Host: at.addr}
-	if at.scheme == "https" || at.scheme == "grpcs" {
-		to.Scheme = "https"
+	to := &url.URL{Scheme: schemeHTTP, Host: at.addr}
+	if at.scheme == schemeHTTPS || at.scheme == schemeGRPCS {
+		to.Scheme = schemeHTTPS
 	}
-	if at.network == "unix" {
+	if at.network == networkUnix {
 		to.Host = "localhost"
 	}
 	return &httputil.ReverseProxy{
@@ -68,7 +68,7 @@ func newProxy(name string, at target, transport http.RoundTripper, log *slog.Log
 			pr.Out.Header["X-Forwarded-For"] = pr.In.Header["X-Forwarded-For"] // a trusted proxy's, or nothing
 			pr.SetXForwarded()
 			if call := protocols.CallFrom(pr.In.Context()); call != nil {
-				pr.Out.Header.Set("X-Request-Id", call.RequestID())
+				pr.Out.Header.Set("X-Request-ID", call.RequestID())
 			}
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {

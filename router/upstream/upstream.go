@@ -41,6 +41,16 @@ type Upstream struct {
 	close   func()
 }
 
+// The schemes of URLs, and the network of sockets.
+const (
+	schemeHTTP  = "http"
+	schemeHTTPS = "https"
+	schemeH2C   = "h2c"
+	schemeGRPC  = "grpc"
+	schemeGRPCS = "grpcs"
+	networkUnix = "unix"
+)
+
 // target is a parsed URL.
 type target struct {
 	scheme  string
@@ -74,7 +84,7 @@ func New(rawURL string, opts Options) (*Upstream, error) {
 	transport := newTransport(at, cfg)
 	u.proxy = newProxy(u.name, at, transport, opts.Log)
 	u.close = transport.CloseIdleConnections
-	if at.scheme == "http" || at.scheme == "https" {
+	if at.scheme == schemeHTTP || at.scheme == schemeHTTPS {
 		return u, nil
 	}
 	u.streams = h2.NewUpstream(h2.UpstreamConfig{
@@ -96,25 +106,25 @@ func parse(raw string) (target, error) {
 	}
 	at := target{scheme: u.Scheme, network: "tcp", addr: u.Host, host: u.Hostname()}
 	if s, ok := strings.CutSuffix(u.Scheme, "+unix"); ok {
-		at.scheme, at.network, at.addr = s, "unix", u.Path
+		at.scheme, at.network, at.addr = s, networkUnix, u.Path
 		if u.Host != "" || !strings.HasPrefix(u.Path, "/") {
 			return fail("want three slashes before the path of a socket, as grpc+unix:///run/app.sock")
 		}
 	}
 	port := ""
 	switch at.scheme {
-	case "http":
+	case schemeHTTP:
 		port = "80"
-	case "https", "grpcs":
+	case schemeHTTPS, schemeGRPCS:
 		port = "443"
-	case "h2c", "grpc":
+	case schemeH2C, schemeGRPC:
 	default:
 		return fail("the scheme is none of http, https, h2c, grpc, grpcs")
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return fail("credentials, a query and a fragment have no place here")
 	}
-	if at.network == "unix" {
+	if at.network == networkUnix {
 		return at, nil
 	}
 	if u.Path != "" && u.Path != "/" {
@@ -181,7 +191,7 @@ func (t target) dialH2(cfg *tls.Config) func(context.Context) (net.Conn, error) 
 			return nil, err
 		}
 		nc = nbio.Wrap(nc)
-		if t.scheme != "grpcs" {
+		if t.scheme != schemeGRPCS {
 			return nc, nil
 		}
 		cfg := cfg.Clone()
