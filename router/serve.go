@@ -137,13 +137,13 @@ func (s *Server) build(listeners []Listener) (*port, error) {
 			return nil, err
 		}
 	}
-	if err := p.buildRPC(); err != nil {
-		return nil, err
-	}
 	s.mu.Lock()
 	sockets, err := socketMux(s.routes, s.sessions, s.Sockets)
 	s.mu.Unlock()
 	if err != nil {
+		return nil, err
+	}
+	if err := p.buildRPC(); err != nil {
 		return nil, err
 	}
 	web := s.HTTP
@@ -156,7 +156,11 @@ func (s *Server) build(listeners []Listener) (*port, error) {
 	p.plain = rest.NewPlainServer(s.RedirectPlain, s.Log)
 	p.queue = mux.NewQueue(listeners[0].Listener.Addr())
 	p.plains = mux.NewQueue(listeners[0].Listener.Addr())
-	return p, p.buildMuxes(listeners)
+	if err := p.buildMuxes(listeners); err != nil {
+		p.rpc.Stop()
+		return nil, err
+	}
+	return p, nil
 }
 
 // buildRPC takes the embedder's server, or builds one of what was registered.
