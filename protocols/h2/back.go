@@ -111,6 +111,7 @@ func (c *client) backTo(server *Server) *back {
 	b.out = append(b.out, frame.Preface...)
 	b.open(frame.Setting{ID: frame.EnablePush, Value: 0}, frame.Setting{ID: frame.InitialWindowSize, Value: uint32(b.told)})
 	c.backs = append(c.backs, b)
+	c.sw.backs.Add(1)
 	c.work.Go(func() { // the server may be slow to accept
 		if !server.deliver(b.pipe) {
 			_ = b.pipe.Close()
@@ -282,6 +283,7 @@ func (b *back) closeLocked() {
 	}
 	b.publish()
 	b.dead = true
+	b.c.sw.backs.Add(-1)
 	b.pipe.end()
 	b.c.drained.Broadcast() // a Write that waits for the client
 	for _, data := range b.pings {

@@ -28,7 +28,8 @@ type Limits struct {
 	HeaderTimeout time.Duration
 	// Idle closes a connection without streams. Zero means 120 s.
 	Idle time.Duration
-	// BackIdle closes a connection to a server without streams. Zero means 10 s.
+	// BackIdle closes a connection to a server in this process without streams,
+	// one or two looks later when there are very many. Zero means 10 s.
 	BackIdle time.Duration
 	// Write is how long a client may take nothing of what is written to it.
 	// Zero means 60 s, a negative value no limit.
@@ -90,6 +91,9 @@ const (
 	// mostCancels is how many answers from upstream a client may have cancelled
 	// of late, before it gets connections that it shares with its like.
 	mostCancels = 50
+	// mostIdleBacks is how many connections to servers in this process may be
+	// open before idle ones are closed early: each holds some 50 KiB.
+	mostIdleBacks = 512
 	// tinyUpdate is a WINDOW_UPDATE that costs more than it brings.
 	tinyUpdate = 64
 )

@@ -57,7 +57,7 @@ func (c *client) sweepLocked(tick time.Duration) {
 	for _, b := range c.backs {
 		if b.count > 0 {
 			b.idle = 0
-		} else if b.idle++; past(b.idle, l.BackIdle) {
+		} else if b.idle++; past(b.idle, l.BackIdle) || b.idle > 1 && c.sw.backs.Load() > mostIdleBacks {
 			b.closeLocked()
 		}
 		b.publish()

@@ -42,6 +42,7 @@ type Switch struct {
 	seq        atomic.Uint64
 	bad        [16]atomic.Int64 // connections ended, by error code
 	held       atomic.Int64     // bytes that wait in queues of streams
+	backs      atomic.Int64     // connections to servers in this process
 	work       sync.WaitGroup   // connections and the sweeper
 
 	mu       sync.Mutex // guards all below; taken before a client's
