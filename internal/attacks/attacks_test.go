@@ -35,10 +35,10 @@ import (
 
 const (
 	attackFor = 10 * time.Second
-	attackers = 4 // connections at once
+	attackers = 1 // connections at once
 	// An attacker that was thrown out comes back; not sooner, for a handshake
 	// costs both sides a millisecond, and that is not what is looked at here.
-	comeBack = 100 * time.Millisecond
+	comeBack = 500 * time.Millisecond
 	// memoryBound is what all of one attack may cost the server.
 	memoryBound = 64 << 20
 	// quick is a p99 that nobody complains about, whatever it was before: with

@@ -15,10 +15,15 @@ func (c *client) reset(h frame.Header, p []byte) error {
 	case c.idle(h.Stream):
 		return frame.Err(frame.ProtocolError, "RST_STREAM on an idle stream")
 	}
-	if err := c.annoy(1); err != nil {
+	s := c.streams[h.Stream]
+	price := 1
+	if s != nil && !s.started {
+		price = 2 // its server has begun to work for nothing (CVE-2023-44487)
+	}
+	if err := c.annoy(price); err != nil {
 		return err
 	}
-	if s := c.streams[h.Stream]; s != nil {
+	if s != nil {
 		if s.pool != nil && !s.down.ended {
 			c.cancels++
 		}

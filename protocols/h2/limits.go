@@ -43,7 +43,8 @@ type Limits struct {
 	// those who hold most are cut off.
 	Memory int64
 	// Nuisance is how many frames that bring nothing forward a client may send
-	// in a row: resets, PINGs, SETTINGS, empty DATA, tiny window updates. A
+	// in a row: resets, PINGs, SETTINGS, empty DATA, tiny window updates. The
+	// reset of a stream whose answer has not begun counts twice. A
 	// tenth of it is forgiven each second, and all of it bit by bit for
 	// answers. Zero means 1,000; more ends the connection with ENHANCE_YOUR_CALM.
 	Nuisance int
