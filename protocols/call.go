@@ -21,8 +21,14 @@ type Call struct {
 	Conn     *Conn  // the connection it came on; never nil
 	Started  time.Time
 
+	// Header gives the first of the request's fields of a name, in any case, or
+	// "". It is there for guards, while they decide; nil at all other times.
+	Header func(name string) string
+
 	id          ID
 	traceparent string
+
+	admitted context.Context // what the guards of a call with contexts of its own have added
 
 	mu       sync.Mutex      // guards the fields below
 	request  context.Context // the request's, until Detach
@@ -183,6 +189,10 @@ func (c *callContext) Value(key any) any {
 // contexts of its own.
 func (c *Call) In(ctx context.Context) context.Context { return &ofCall{ctx, c} }
 
+// Admitted hands the values of ctx, as its guards have returned it, to the
+// contexts that [Call.In] makes. It is called once, before them.
+func (c *Call) Admitted(ctx context.Context) { c.admitted = ctx }
+
 type ofCall struct {
 	context.Context
 	call *Call
@@ -194,6 +204,11 @@ func (c *ofCall) Value(key any) any {
 		return c.call
 	case connKey{}:
 		return c.call.Conn
+	}
+	if in := c.call.admitted; in != nil {
+		if v := in.Value(key); v != nil {
+			return v
+		}
 	}
 	return c.Context.Value(key)
 }

@@ -57,6 +57,11 @@ type Server struct {
 	// HTTP, GRPC and the WebSockets of this process.
 	Routes []Route
 
+	// Guards admit or refuse each call: HTTP requests, gRPC calls and WebSocket
+	// handshakes, here and for Routes. They are asked in this order, once for
+	// each call, and may wait.
+	Guards []protocols.Guard
+
 	// GRPC is a server of your own instead of services registered on this
 	// one. Build it with rpc.ServerOptions. It is stopped at the end.
 	GRPC *grpc.Server
@@ -293,6 +298,7 @@ func (s *Server) restOptions(h http.Handler) rest.Options {
 		IdleTimeout:    s.Limits.Idle,
 		Streams:        s.Limits.Streams,
 		TrustedProxies: s.TrustedProxies,
+		Guards:         s.Guards,
 		Log:            s.Log,
 		Access:         s.Access,
 	}

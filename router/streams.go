@@ -32,6 +32,11 @@ func (p *port) buildSwitch(addr net.Addr) {
 			call.OnDone(func(res protocols.Result) { rest.AccessLine(context.Background(), log, call, res) })
 		}
 	}
+	if guards := p.Guards; len(guards) > 0 {
+		cfg.Admit = func(ctx context.Context, call *protocols.Call) (context.Context, error) {
+			return protocols.Admit(ctx, guards, call)
+		}
+	}
 	p.sw = h2.New(cfg)
 	p.streams.Store(p.sw)
 }

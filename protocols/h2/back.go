@@ -12,6 +12,8 @@ import (
 type Backend interface {
 	// take sends a new stream there. The client's lock is held.
 	take(s *stream, r *Request, end bool)
+	// tells reports whether streams that go there are calls of the switch's.
+	tells() bool
 }
 
 // route sends a new stream to its server.
@@ -19,10 +21,18 @@ func (c *client) route(s *stream, r *Request, end bool) {
 	if r.marked {
 		r.Remove(func(name string) bool { return name == StreamField })
 	}
-	if to := c.sw.Route(r, c.facts); to != nil {
-		to.take(s, r, end)
-	} else {
+	to := c.sw.Route(r, c.facts)
+	if to != nil && to.tells() {
+		s.status = -1
+		s.call = c.sw.begin(r, c.facts)
+	}
+	switch {
+	case to == nil:
 		s.reply(noRoute)
+	case s.call != nil && c.sw.Admit != nil:
+		c.admit(s, r, end, to)
+	default:
+		to.take(s, r, end)
 	}
 	c.in.fields = r.Fields[:0] // it may have grown
 }
@@ -35,10 +45,12 @@ type back struct {
 	c      *client
 	server *Server
 	pipe   *pipe
-	count  int    // streams
-	most   uint32 // of them, as the server has it
-	told   int64  // the INITIAL_WINDOW_SIZE that the server was told
-	away   bool   // the server has sent GOAWAY
+	last   uint32             // id of the last stream
+	moved  map[uint32]*stream // those with another id than the client's: guards let them go late
+	count  int                // streams
+	most   uint32             // of them, as the server has it
+	told   int64              // the INITIAL_WINDOW_SIZE that the server was told
+	away   bool               // the server has sent GOAWAY
 	dead   bool
 	idle   int                        // ticks without a stream
 	acks   int                        // bytes at the beginning of out that are in no hurry
@@ -48,11 +60,25 @@ type back struct {
 }
 
 // usable reports whether b takes new streams.
-func (b *back) usable() bool { return !b.away && !b.dead }
+func (b *back) usable() bool { return !b.away && !b.dead && b.last < lastID }
+
+// number gives a stream its id. Ids only grow (RFC 9113, 5.1.1).
+func (b *back) number(s *stream) {
+	if s.far = s.id; s.id <= b.last {
+		s.far = b.last + 2
+		if b.moved == nil {
+			b.moved = make(map[uint32]*stream)
+		}
+		b.moved[s.far] = s
+	}
+	b.last = s.far
+}
 
 // StreamField is the field that tells a server's own code which stream a call
 // is. A client's is taken out.
 const StreamField = "oneport-stream"
+
+func (s *Server) tells() bool { return s.calls }
 
 // take sends a stream to the server.
 func (s *Server) take(st *stream, r *Request, end bool) {
@@ -67,24 +93,23 @@ func (s *Server) take(st *stream, r *Request, end bool) {
 		st.reset(frame.RefusedStream, sideClient)
 		return
 	}
-	depth := int64(c.sw.limits.Window)
-	st.origin, st.far = &b.origin, st.id
+	st.origin = &b.origin
+	b.number(st)
 	b.count++
 	b.idle = 0
 	st.up.to, st.up.cut = &b.link, false
-	st.up.Half = flow.New(b.window, depth, depth)
+	st.up.Allow(b.window)
 	st.down.from = &b.link
-	st.down.Half = flow.New(c.window, b.told, depth)
+	st.down.Half = flow.New(st.down.Room(), b.told, int64(c.sw.limits.Window))
 	mark := uint32(0)
 	if s.calls {
-		st.status = -1
-		st.call = c.sw.begin(r, c.facts)
-		mark = st.id
+		mark = st.far
 	}
 	if r.grpc {
 		r.Remove(unread)
 	}
-	b.head(st.id, r.Fields, end, mark)
+	b.head(st.far, r.Fields, end, mark)
+	st.up.pump(len(st.up.queue)) // what came while guards decided
 }
 
 // unread are fields that a gRPC server gets and does not look at: te is for
@@ -140,6 +165,7 @@ func (b *back) mirrorLocked() {
 func (b *back) left(s *stream) {
 	b.count--
 	b.idle = 0
+	delete(b.moved, s.far)
 	if s.call == nil {
 		return
 	}
@@ -150,7 +176,7 @@ func (b *back) left(s *stream) {
 	if b.calls == nil {
 		b.calls = make(map[uint32]*protocols.Call)
 	}
-	b.calls[s.id] = s.call
+	b.calls[s.far] = s.call
 	for id := range b.calls { // any will do
 		if len(b.calls) <= mostCalls {
 			break
@@ -182,7 +208,10 @@ func (b *back) publish() {
 
 // stream returns the stream of that id, if it still is this server's.
 func (b *back) stream(id uint32) *stream {
-	if s := b.c.streams[id]; s != nil && s.origin == &b.origin {
+	if s := b.moved[id]; s != nil {
+		return s
+	}
+	if s := b.c.streams[id]; s != nil && s.origin == &b.origin && s.far == id {
 		return s
 	}
 	return nil
@@ -249,7 +278,7 @@ func (b *back) goAway(last uint32, code frame.Code, why string) {
 		return
 	}
 	for _, s := range b.c.streams {
-		if s.origin == &b.origin && s.id > last {
+		if s.origin == &b.origin && s.far > last {
 			s.reset(frame.RefusedStream, sideClient)
 		}
 	}

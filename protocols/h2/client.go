@@ -318,7 +318,7 @@ func (c *client) open(id uint32) error {
 	s.id, s.c, s.length, s.grpc, s.bare = id, c, r.length, r.GRPC(), r.Method == http.MethodHead
 	s.down = half{s: s, to: &c.link}
 	s.up = half{s: s, from: &c.link, ended: end, closed: end, cut: true}
-	s.up.Half = flow.New(flow.Unlimited, int64(c.sw.limits.Window), int64(c.sw.limits.Window))
+	s.up.Half = flow.New(0, int64(c.sw.limits.Window), int64(c.sw.limits.Window))
 	s.down.Half = flow.New(c.window, flow.Unlimited, flow.Unlimited)
 	if c.streams[id] = s; len(c.streams) == 1 && c.conn != nil {
 		c.conn.Step(protocols.StateActive)

@@ -179,7 +179,7 @@ func TestTrailersBehindGoAway(t *testing.T) {
 func TestCloseEndsWrite(t *testing.T) {
 	modelOf(t, h2.Limits{}, func(t *testing.T, m *model) {
 		m.start()
-		for _, id := range []uint32{3, 5} {
+		for id := uint32(3); id < 11; id += 2 {
 			m.client.write(t.Fatalf, m.client.head(id, true, ":method", "GET", ":scheme", "https", ":path", "/"))
 		}
 		synctest.Wait()
@@ -190,7 +190,7 @@ func TestCloseEndsWrite(t *testing.T) {
 		go func() {
 			defer close(done)
 			for i := 0; wrote == nil; i++ {
-				_, wrote = m.server.nc.Write(m.server.head(uint32(3+i%2*2), false, ":status", "103", "x-long", strings.Repeat("x", 16<<10)))
+				_, wrote = m.server.nc.Write(m.server.head(uint32(3+i%4*2), false, ":status", "103", "x-long", strings.Repeat("x", 16<<10)))
 			}
 		}()
 		synctest.Wait()

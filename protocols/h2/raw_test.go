@@ -63,6 +63,7 @@ type edge struct {
 type options struct {
 	inProcess bool // the test is about servers in this process alone
 	upstream  bool // the servers are reached by connections upstream
+	admit     func(context.Context, *protocols.Call) (context.Context, error)
 	upLimits  h2.UpstreamLimits
 	limits    h2.Limits
 	grpc      []grpc.ServerOption
@@ -94,7 +95,7 @@ func newEdge(t *testing.T, o options) *edge {
 	web, rpc, fake := e.servers(o)
 	e.behind = fake
 	e.sw = h2.New(h2.Config{
-		Route: e.route, Limits: o.limits, Log: slog.New(slog.DiscardHandler),
+		Route: e.route, Admit: o.admit, Limits: o.limits, Log: slog.New(slog.DiscardHandler),
 		Begun: func(c *protocols.Call) {
 			c.OnDone(func(r protocols.Result) {
 				e.calls.Add(1)

@@ -20,13 +20,15 @@ type stream struct {
 	c      *client
 	origin *origin // nil when the switch answers itself
 	wait   *ticket // for a connection upstream; nil if it does not wait
-	up     half    // from the client to the server
-	down   half    // from the server to the client
-	length int64   // content-length of the request; -1 if unknown
-	grpc   bool
-	bare   bool // HEAD: the answer has no content
-	gone   bool // not in the tables any more
-	tell   bool // with the answer's end the client is told to stop sending
+
+	admission *admission // while guards decide
+	up        half       // from the client to the server
+	down      half       // from the server to the client
+	length    int64      // content-length of the request; -1 if unknown
+	grpc      bool
+	bare      bool // HEAD: the answer has no content
+	gone      bool // not in the tables any more
+	tell      bool // with the answer's end the client is told to stop sending
 
 	taken   bool            // the handler has call
 	call    *protocols.Call // for backends that take calls
@@ -332,9 +334,7 @@ func (s *stream) end(err error) {
 		s.up.to.leave(&s.up)
 	}
 	s.down.to.leave(&s.down)
-	if s.wait != nil {
-		s.wait.leave()
-	}
+	s.stopWaiting()
 	if s.origin != nil {
 		s.origin.left(s)
 	}
@@ -388,14 +388,23 @@ func (s *stream) finishCall(err error) {
 	*s.c.ended = append(*s.c.ended, endedCall{s.call, res})
 }
 
+// stopWaiting takes the stream off whatever it waits for.
+func (s *stream) stopWaiting() {
+	if s.wait != nil {
+		s.wait.leave()
+	}
+	if s.admission != nil {
+		s.admission.cancel()
+		s.admission = nil
+	}
+}
+
 // reply answers in the server's place, in the words of the request's protocol.
 func (s *stream) reply(r *refusal) {
 	if s.gone || s.down.ended {
 		return
 	}
-	if s.wait != nil {
-		s.wait.leave()
-	}
+	s.stopWaiting()
 	if !s.grpc && !s.started {
 		s.status = r.http
 	}
@@ -427,6 +436,7 @@ func (s *stream) reply(r *refusal) {
 type refusal struct {
 	http, grpc int
 	text       string
+	more       []hpack.HeaderField // of HTTP
 }
 
 // statusClientClosed is nginx's code for a client that left before the answer.
@@ -442,13 +452,13 @@ const (
 )
 
 var (
-	headersTooLarge = &refusal{431, codeResourceExhausted, "request header fields too large"}
-	noRoute         = &refusal{404, codeUnimplemented, "no route for this request"}
-	unavailable     = &refusal{503, codeUnavailable, "the server is not available"}
-	overloaded      = &refusal{503, codeUnavailable, "too many requests wait for the server"}
-	tooLong         = &refusal{503, codeUnavailable, "the request has waited too long for the server"}
-	unreachable     = &refusal{502, codeUnavailable, "the server cannot be reached"}
-	broken          = &refusal{502, codeUnavailable, "the server ended the connection"}
+	headersTooLarge = &refusal{http: 431, grpc: codeResourceExhausted, text: "request header fields too large"}
+	noRoute         = &refusal{http: 404, grpc: codeUnimplemented, text: "no route for this request"}
+	unavailable     = &refusal{http: 503, grpc: codeUnavailable, text: "the server is not available"}
+	overloaded      = &refusal{http: 503, grpc: codeUnavailable, text: "too many requests wait for the server"}
+	tooLong         = &refusal{http: 503, grpc: codeUnavailable, text: "the request has waited too long for the server"}
+	unreachable     = &refusal{http: 502, grpc: codeUnavailable, text: "the server cannot be reached"}
+	broken          = &refusal{http: 502, grpc: codeUnavailable, text: "the server ended the connection"}
 )
 
 func (r *refusal) grpcFields() []hpack.HeaderField {
@@ -456,15 +466,15 @@ func (r *refusal) grpcFields() []hpack.HeaderField {
 		{Name: fieldStatus, Value: "200"},
 		{Name: fieldType, Value: "application/grpc"},
 		{Name: "grpc-status", Value: strconv.Itoa(r.grpc)},
-		{Name: "grpc-message", Value: r.text},
+		{Name: "grpc-message", Value: grpcMessage(r.text)},
 	}
 }
 
 func (r *refusal) httpFields() []hpack.HeaderField {
-	return []hpack.HeaderField{
+	return append([]hpack.HeaderField{
 		{Name: fieldStatus, Value: strconv.Itoa(r.http)},
 		{Name: fieldType, Value: "text/plain; charset=utf-8"},
 		{Name: "x-content-type-options", Value: "nosniff"},
 		{Name: fieldLength, Value: strconv.Itoa(len(r.text) + 1)},
-	}
+	}, r.more...)
 }

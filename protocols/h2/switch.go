@@ -22,6 +22,10 @@ type Config struct {
 	// may change the request's fields. It runs on the connection's reader,
 	// under its lock: it must not wait. Required.
 	Route func(*Request, *protocols.Conn) Backend
+	// Admit asks the guards, whether a call may go on to a server in this
+	// process that has Calls, or upstream. Those of other servers are asked there.
+	// It may wait. Nil admits all.
+	Admit func(context.Context, *protocols.Call) (context.Context, error)
 	// Limits bound what clients may cost.
 	Limits Limits
 	// Begun is called with each new call, before its server has it. It may
@@ -42,6 +46,7 @@ type Switch struct {
 	seq        atomic.Uint64
 	bad        [16]atomic.Int64 // connections ended, by error code
 	held       atomic.Int64     // bytes that wait in queues of streams
+	deciding   atomic.Int64     // streams whose guards have not decided
 	backs      atomic.Int64     // connections to servers in this process
 	work       sync.WaitGroup   // connections and the sweeper
 

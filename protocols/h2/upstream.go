@@ -15,7 +15,6 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/oneport-edge/oneport/protocols"
-	"github.com/oneport-edge/oneport/protocols/h2/flow"
 )
 
 // UpstreamConfig is what an Upstream needs.
@@ -166,11 +165,11 @@ func (u *Upstream) Stats() UpstreamStats {
 	return st
 }
 
+func (u *Upstream) tells() bool { return true }
+
 // take sends a stream upstream, or has it wait for a connection.
 func (u *Upstream) take(s *stream, r *Request, end bool) {
 	c := s.c
-	s.status = -1
-	s.call = c.sw.begin(r, c.facts)
 	if u.Prepare != nil {
 		u.Prepare(r, s.call)
 	}
@@ -178,9 +177,7 @@ func (u *Upstream) take(s *stream, r *Request, end bool) {
 		s.reply(overloaded)
 		return
 	}
-	depth := int64(c.sw.limits.Window)
 	s.up.cut = false
-	s.up.Half = flow.New(0, depth, depth)
 	s.pool = u
 	sh := c.share(u)
 	sh.all++

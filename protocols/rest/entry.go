@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -59,12 +60,41 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(rw, why, status)
 		return
 	}
+	if len(s.opts.Guards) > 0 {
+		call.Header = r.Header.Get
+		in, err := protocols.Admit(ctx, s.opts.Guards, call)
+		call.Header = nil
+		if err != nil {
+			s.refuse(rw, call, err)
+			return
+		}
+		ctx = in
+	}
 	r = r.WithContext(ctx)
 	if r.ContentLength != 0 && protocol == protocols.HTTP {
 		x.body.ReadCloser, x.body.writer, x.body.bodies = r.Body, w, &s.bodies
 		r.Body = &x.body
 	}
 	s.opts.Handler.ServeHTTP(rw, r)
+}
+
+// refuse says in the call's own protocol that a guard has not let it in.
+func (s *Server) refuse(w http.ResponseWriter, call *protocols.Call, err error) {
+	refusal := protocols.RefusalOf(err)
+	if refusal.Reason == protocols.ReasonInternal {
+		s.log.Error("guard failed", "request", call.RequestID(), "path", call.Path, "err", err)
+	}
+	if call.Protocol == protocols.GRPC {
+		code, message := refusal.GRPC()
+		h := w.Header()
+		h.Set("Content-Type", "application/grpc")
+		h.Set("Grpc-Status", strconv.Itoa(code))
+		h.Set("Grpc-Message", strings.ReplaceAll(url.PathEscape(message), "%20", " "))
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	status, text := refusal.HTTP(w.Header())
+	http.Error(w, text, status)
 }
 
 // deepen makes the goroutine's stack 8 KiB deep at once, which is what a small

@@ -38,6 +38,9 @@ type Options struct {
 	// Streams bounds the concurrent streams of an HTTP/2 connection. Zero means 100.
 	Streams int
 
+	// Guards are asked in this order whether a request may go on to Handler.
+	Guards []protocols.Guard
+
 	// TrustedProxies lists the clients whose forwarding headers are passed
 	// on: load balancers of yours that speak HTTP. From everybody else
 	// Forwarded, X-Forwarded-* and X-Real-IP are removed.
