@@ -187,7 +187,7 @@ func (c *callContext) Value(key any) any {
 
 // In returns ctx with the call and its connection in it, for a server that has
 // contexts of its own.
-func (c *Call) In(ctx context.Context) context.Context { return &ofCall{ctx, c} }
+func (c *Call) In(ctx context.Context) context.Context { return &ofCall{ctx, c, c.admitted} }
 
 // Admitted hands the values of ctx, as its guards have returned it, to the
 // contexts that [Call.In] makes. It is called once, before them.
@@ -195,7 +195,8 @@ func (c *Call) Admitted(ctx context.Context) { c.admitted = ctx }
 
 type ofCall struct {
 	context.Context
-	call *Call
+	call     *Call
+	admitted context.Context
 }
 
 func (c *ofCall) Value(key any) any {
@@ -205,8 +206,8 @@ func (c *ofCall) Value(key any) any {
 	case connKey{}:
 		return c.call.Conn
 	}
-	if in := c.call.admitted; in != nil {
-		if v := in.Value(key); v != nil {
+	if c.admitted != nil {
+		if v := c.admitted.Value(key); v != nil {
 			return v
 		}
 	}
