@@ -56,7 +56,7 @@ var reasons = [...]struct {
 }
 
 // Refusal is why a call is not let in, for each protocol to say in its words.
-type Refusal struct {
+type Refusal struct { //nolint:errname // what it is to those who write guards
 	Reason Reason
 	// Text is for the client; "" for what the reason says.
 	Text string

@@ -47,9 +47,29 @@ var listening = regexp.MustCompile(`msg=listening address=(\S+)`)
 // before starts a proxy before the demo.
 func (d *demo) before(t *testing.T) *demo {
 	t.Helper()
-	p := &demo{certs: d.certs, strangers: d.strangers, log: filepath.Join(t.TempDir(), "proxy.log")}
-	p.cmd = exec.CommandContext(context.Background(), d.cmd.Path, "proxy", "--certs", d.certs,
-		"--listen", "127.0.0.1:0", "--plaintext", "127.0.0.1:0", "--http", "h2c://"+d.plain, "--grpc", d.plain)
+	p := serve(t, d.cmd.Path, []string{
+		"proxy", "--certs", d.certs, "--listen", "127.0.0.1:0", "--plaintext", "127.0.0.1:0", "--http", "h2c://" + d.plain, "--grpc", d.plain,
+	}, 2)
+	p.certs, p.strangers = d.certs, d.strangers
+	p.env = append(p.env, ownConn)
+	for _, kv := range d.env {
+		switch key, _, _ := strings.Cut(kv, "="); key {
+		case "ONEPORT_ADDR":
+			kv = key + "=" + p.addr
+		case "ONEPORT_PLAIN":
+			kv = key + "=" + p.plain
+		}
+		p.env = append(p.env, kv)
+	}
+	return p
+}
+
+// serve starts a command of the program until the test ends, and waits until
+// it listens on so many addresses.
+func serve(t *testing.T, oneport string, args []string, listeners int) *demo {
+	t.Helper()
+	p := &demo{log: filepath.Join(t.TempDir(), "log")}
+	p.cmd = exec.CommandContext(context.Background(), oneport, args...)
 	stderr, err := os.Create(p.log)
 	if err != nil {
 		t.Fatal(err)
@@ -64,10 +84,10 @@ func (d *demo) before(t *testing.T) *demo {
 			t.Error(err)
 		}
 		if err := p.cmd.Wait(); err != nil {
-			t.Errorf("after SIGTERM the proxy ended with %v, want exit code 0", err)
+			t.Errorf("after SIGTERM it ended with %v, want exit code 0", err)
 		}
 		if t.Failed() {
-			t.Logf("the proxy's log ends with:\n%s", tail(p.log))
+			t.Logf("its log ends with:\n%s", tail(p.log))
 		}
 	})
 	for range 1000 {
@@ -75,24 +95,15 @@ func (d *demo) before(t *testing.T) *demo {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m := listening.FindAllStringSubmatch(string(text), -1); len(m) == 2 {
-			p.addr, p.plain = m[0][1], m[1][1]
-			break
+		if m := listening.FindAllStringSubmatch(string(text), -1); len(m) == listeners {
+			p.addr = m[0][1]
+			if listeners > 1 {
+				p.plain = m[1][1]
+			}
+			return p
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if p.addr == "" {
-		t.Fatal("the proxy does not start")
-	}
-	p.env = append(p.env, ownConn)
-	for _, kv := range d.env {
-		switch key, _, _ := strings.Cut(kv, "="); key {
-		case "ONEPORT_ADDR":
-			kv = key + "=" + p.addr
-		case "ONEPORT_PLAIN":
-			kv = key + "=" + p.plain
-		}
-		p.env = append(p.env, kv)
-	}
-	return p
+	t.Fatalf("%v does not start", args)
+	return nil
 }

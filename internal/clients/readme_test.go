@@ -30,6 +30,10 @@ func (d *demo) readme(t *testing.T) {
 			if name == "make" {
 				continue // .ci/run runs these
 			}
+			if name == "./oneport" {
+				d.listens(t, strings.Fields(line)[1:])
+				continue
+			}
 			line = strings.NewReplacer("127.0.0.1:8443", d.addr, "certs/dev", d.certs).Replace(strings.TrimSpace(line))
 			if !strings.Contains(line, d.addr) {
 				t.Errorf("does not call the demo: %s", line)
@@ -45,7 +49,25 @@ func (d *demo) readme(t *testing.T) {
 			ran[name]++
 		}
 	}
+	if !strings.Contains(string(page), "./oneport proxy") {
+		t.Error("the README does not show the proxy any more")
+	}
 	if ran["curl"] < 2 || ran["grpcurl"] < 3 {
 		t.Errorf("found only %v", ran)
+	}
+}
+
+// listens checks that a command that serves starts to.
+func (d *demo) listens(t *testing.T, args []string) {
+	t.Helper()
+	for i, arg := range args {
+		if arg == "127.0.0.1:8443" {
+			args[i] = "127.0.0.1:0"
+		}
+	}
+	p := serve(t, d.cmd.Path, append(args, "--certs", d.certs), 1)
+	out := d.run(t, 10*time.Second, "curl", "-sS", "--cacert", d.ca(), "-w", "%{http_code}", "https://"+p.addr+"/")
+	if !strings.Contains(out, "502") { // nobody is behind it here
+		t.Errorf("%v: %s", args, out)
 	}
 }

@@ -57,7 +57,7 @@ func TestGuardWaits(t *testing.T) {
 		c.send(c.head(1, false, guarded("Unary", "wait")...))
 		for rest := whole; len(rest) > 0; {
 			n := min(len(rest), 16<<10)
-			c.send(data(1, string(rest[:n]), n == len(rest)))
+			c.send(data(1, rest[:n], n == len(rest)))
 			rest = rest[n:]
 		}
 		c.send(c.get(3, "/hello"), c.call(5, "Unary", &echov1.UnaryRequest{Message: "hi"}))
