@@ -24,6 +24,7 @@ func (p *port) buildSwitch(addr net.Addr) {
 			HeaderTimeout: p.Limits.HeaderTimeout,
 			Idle:          p.Limits.Idle,
 			Write:         p.Limits.Unacked,
+			BodyIdle:      p.Limits.BodyIdle,
 		},
 		Log: p.Log,
 	}

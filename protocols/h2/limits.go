@@ -34,6 +34,10 @@ type Limits struct {
 	// Write is how long a client may take nothing of what is written to it.
 	// Zero means 60 s, a negative value no limit.
 	Write time.Duration
+	// BodyIdle is how long the body of an HTTP request that goes upstream may
+	// stand still, and Answer how long its server may take to begin its answer
+	// after that. Zero means 30 s and 60 s: 408, and 504. gRPC calls may rest.
+	BodyIdle, Answer time.Duration
 	// PingAfter is how long a client with streams may be silent before it is
 	// asked for a sign of life, and PingTimeout how long it has to give one.
 	// Zero means 30 s and 15 s.
@@ -61,6 +65,8 @@ func (l Limits) withDefaults() Limits {
 	l.Idle = cmp.Or(l.Idle, 120*time.Second)
 	l.BackIdle = cmp.Or(l.BackIdle, 10*time.Second)
 	l.Write = cmp.Or(l.Write, 60*time.Second)
+	l.BodyIdle = cmp.Or(l.BodyIdle, 30*time.Second)
+	l.Answer = cmp.Or(l.Answer, 60*time.Second)
 	l.PingAfter = cmp.Or(l.PingAfter, 30*time.Second)
 	l.PingTimeout = cmp.Or(l.PingTimeout, 15*time.Second)
 	l.Memory = cmp.Or(l.Memory, 256<<20)
@@ -71,7 +77,7 @@ func (l Limits) withDefaults() Limits {
 // tick is how often timeouts are looked at: an eighth of the shortest, and at
 // most a second.
 func (l *Limits) tick() time.Duration {
-	shortest := min(l.HeaderTimeout, l.Idle, l.BackIdle, l.PingAfter, l.PingTimeout, 8*time.Second)
+	shortest := min(l.HeaderTimeout, l.Idle, l.BackIdle, l.PingAfter, l.PingTimeout, l.BodyIdle, l.Answer, 8*time.Second)
 	if l.Write > 0 {
 		shortest = min(shortest, l.Write)
 	}

@@ -35,6 +35,8 @@ type stream struct {
 	status  int             // of call
 	started bool            // the answer's final head has come
 	interim int8            // 1xx answers
+	quiet   int             // ticks since the request's body has moved
+	moved   int64           // how far it had by then
 	pool    *Upstream       // for streams that go upstream, or wait for that
 }
 
@@ -458,6 +460,8 @@ var (
 	overloaded      = &refusal{http: 503, grpc: codeUnavailable, text: "too many requests wait for the server"}
 	tooLong         = &refusal{http: 503, grpc: codeUnavailable, text: "the request has waited too long for the server"}
 	unreachable     = &refusal{http: 502, grpc: codeUnavailable, text: "the server cannot be reached"}
+	bodyIdle        = &refusal{http: 408, grpc: codeUnavailable, text: "the request's body stands still"}
+	noAnswer        = &refusal{http: 504, grpc: codeUnavailable, text: "the server takes too long"}
 	broken          = &refusal{http: 502, grpc: codeUnavailable, text: "the server ended the connection"}
 )
 

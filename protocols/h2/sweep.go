@@ -73,6 +73,7 @@ func (c *client) sweepLocked(tick time.Duration) {
 func (c *client) sweepBusy(past func(int, time.Duration) bool) {
 	l := &c.sw.limits
 	c.bare = 0
+	c.sweepStreams(past)
 	if past(c.heard, l.PingAfter) && !c.pinged {
 		c.pinged = true
 		c.out = frame.AppendPing(c.out, false, keepalive)
@@ -80,6 +81,37 @@ func (c *client) sweepBusy(past func(int, time.Duration) bool) {
 	if c.pinged && past(c.heard, l.PingAfter+l.PingTimeout) {
 		c.failLocked(errSilent)
 	}
+}
+
+// sweepStreams ends HTTP requests upstream that stand still: whose client sends
+// nothing more of them, though it may, or whose server does not answer. gRPC calls may
+// rest, and what is in this process looks after itself.
+func (c *client) sweepStreams(past func(int, time.Duration) bool) {
+	l := &c.sw.limits
+	for _, s := range c.streams {
+		if s.pool == nil || s.grpc || s.started && s.up.ended {
+			continue
+		}
+		if moved := s.up.Received() + s.up.Sent(); moved != s.moved {
+			s.moved, s.quiet = moved, 0
+			continue
+		}
+		s.quiet++
+		switch slow := !s.up.ended && s.up.Credit() > 0; {
+		case slow && past(s.quiet, l.BodyIdle):
+			s.giveUp(bodyIdle)
+		case !slow && !s.started && past(s.quiet, l.Answer):
+			s.giveUp(noAnswer)
+		}
+	}
+}
+
+// giveUp ends a stream for what its client or its server does not do.
+func (s *stream) giveUp(why *refusal) {
+	if s.origin != nil {
+		s.tellServer(frame.Cancel)
+	}
+	s.reply(why)
 }
 
 // sweepIdle ends a connection that is of no use, and makes one that is idle

@@ -1,0 +1,48 @@
+package h2_test
+
+import (
+	"testing"
+	"time"
+)
+
+// HTTP requests upstream whose body stands still, or that are not answered,
+// end; gRPC calls may rest, and so may answers.
+func TestQuietStreams(t *testing.T) {
+	inBubble(t, options{upstream: true}, func(t *testing.T, e *edge) {
+		c := e.dial()
+		grpcHead := request("POST", "/fake", "content-type", "application/grpc", "te", "trailers")
+		c.send(c.post(1, "/fake"), c.post(3, "/fake"), c.get(5, "/fake"), c.get(7, "/fake"), c.head(9, false, grpcHead...), c.post(11, "/fake"))
+		s := e.backend()
+		s.send(s.head(7, false, ":status", "200"), s.head(11, false, ":status", "200"))
+		keep := func(d time.Duration) { // the connection, and two of the bodies
+			for range d / (10 * time.Second) {
+				time.Sleep(10 * time.Second)
+				c.send(data(3, "x", false))
+			}
+		}
+		keep(20 * time.Second)
+		if a := c.answer(1); a.status != "" {
+			t.Errorf("a body that has rested for 20 s: %v", a)
+		}
+		keep(20 * time.Second)
+		if a := c.answer(1); a.status != "408" {
+			t.Errorf("a body that has rested for 40 s: %v", a)
+		}
+		if a := c.answer(11); a.reset == "" {
+			t.Errorf("the same with an answer that has begun: %v", a)
+		}
+		keep(30 * time.Second)
+		if a := c.answer(5); a.status != "504" {
+			t.Errorf("no answer for 70 s: %v", a)
+		}
+		keep(100 * time.Second)
+		for id, status := range map[uint32]string{3: "", 7: "200", 9: ""} {
+			if a := c.answer(id); a.status != status || a.ended || a.reset != "" {
+				t.Errorf("stream %d: %v", id, a)
+			}
+		}
+		if n := len(s.of(3, 1)) + len(s.of(3, 5)) + len(s.of(3, 11)); n != 3 { // RST_STREAM
+			t.Errorf("%d of 3 streams were cancelled at the server", n)
+		}
+	})
+}
