@@ -24,9 +24,6 @@ func (c *client) reset(h frame.Header, p []byte) error {
 		return err
 	}
 	if s != nil {
-		if s.pool != nil && !s.down.ended {
-			c.cancels++
-		}
 		s.reset(frame.Code(binary.BigEndian.Uint32(p)), sideServer)
 	}
 	return nil

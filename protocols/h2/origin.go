@@ -149,6 +149,7 @@ func (o *origin) reset(h frame.Header, p []byte) error {
 	case s == nil:
 	case code == frame.NoError && s.down.ended:
 		s.stop()
+		s.part()
 	default:
 		s.reset(code, sideClient)
 	}
@@ -181,9 +182,12 @@ func (o *origin) data(h frame.Header, p []byte) error {
 	}
 	// A server in this process is believed: more than its window is bounded by
 	// the connection's.
-	if !s.down.Receive(len(p), pad) && o.conn.trunk != nil {
-		s.malformed()
-		return nil
+	if allowed := s.down.Receive(len(p), pad); o.conn.trunk != nil {
+		s.c.lent -= int64(pad)
+		if !allowed {
+			s.malformed()
+			return nil
+		}
 	}
 	o.heard(s)
 	if len(p) >= forDataBytes {
@@ -225,7 +229,9 @@ func (o *origin) fragment(h frame.Header, p []byte) error {
 			s.malformed()
 			return nil
 		}
-		s.c.head(s.id, fields, false, 0)
+		if o.conn.trunk == nil || len(s.c.out) < outMost { // else the client does not read, and nobody waits for it
+			s.c.head(s.id, fields, false, 0)
+		}
 		return nil
 	case s.call != nil && !s.grpc:
 		s.status, _ = strconv.Atoi(status) // three digits

@@ -65,10 +65,14 @@ type options struct {
 	upstream  bool // the servers are reached by connections upstream
 	admit     func(context.Context, *protocols.Call) (context.Context, error)
 	upLimits  h2.UpstreamLimits
+	upDial    dialer // to the fake server; nil dials e.behind
 	limits    h2.Limits
 	grpc      []grpc.ServerOption
 	http      func(*http.Server)
 }
+
+// dialer is UpstreamConfig.Dial; next dials the fake server.
+type dialer func(ctx context.Context, next func(context.Context) (net.Conn, error)) (net.Conn, error)
 
 // inBubble runs a test with an edge: with servers in this process, and once
 // more with the same servers upstream.
@@ -147,11 +151,15 @@ func newEdge(t *testing.T, o options) *edge {
 // servers makes what the edge and its servers know each other by.
 func (e *edge) servers(o options) (web, rpc, fake net.Listener) {
 	if o.upstream {
-		dial := func(ln *oneporttest.Listener) *h2.Upstream {
-			return h2.NewUpstream(h2.UpstreamConfig{Name: "test", Dial: ln.Dial, Limits: o.upLimits})
+		dial := func(dial func(context.Context) (net.Conn, error)) *h2.Upstream {
+			return h2.NewUpstream(h2.UpstreamConfig{Name: "test", Dial: dial, Limits: o.upLimits})
 		}
 		lns := [3]*oneporttest.Listener{oneporttest.NewListener(), oneporttest.NewListener(), oneporttest.NewListener()}
-		e.web, e.rpc, e.fake = dial(lns[0]), dial(lns[1]), dial(lns[2])
+		dialFake := lns[2].Dial
+		if o.upDial != nil {
+			dialFake = func(ctx context.Context) (net.Conn, error) { return o.upDial(ctx, lns[2].Dial) }
+		}
+		e.web, e.rpc, e.fake = dial(lns[0].Dial), dial(lns[1].Dial), dial(dialFake)
 		return lns[0], lns[1], lns[2]
 	}
 	inWeb := h2.NewServer(webAddr, h2.ServerOptions{})
@@ -331,17 +339,25 @@ func (e *edge) dialSilent() *peer {
 
 // backend accepts the next connection to the fake server, and does what every
 // server does first.
-func (e *edge) backend() *peer {
+func (e *edge) backend(list ...frame.Setting) *peer {
 	e.t.Helper()
-	nc, err := e.behind.Accept()
-	if err != nil {
-		e.t.Fatal(err)
+	var nc net.Conn
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		if nc, err := e.behind.Accept(); err == nil {
+			accepted <- nc
+		}
+	}()
+	select {
+	case nc = <-accepted:
+	case <-time.After(time.Hour):
+		e.t.Fatal("the server gets no connection")
 	}
 	s := newPeer(e.t, nc)
 	if _, err := io.ReadFull(nc, make([]byte, len(frame.Preface))); err != nil {
 		e.t.Fatal(err)
 	}
-	s.send(frame.AppendSettings(nil), frame.AppendSettingsAck(nil))
+	s.send(frame.AppendSettings(nil, list...), frame.AppendSettingsAck(nil))
 	go s.read()
 	synctest.Wait() // upstream, streams come when SETTINGS have
 	return s

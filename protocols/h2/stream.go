@@ -28,6 +28,7 @@ type stream struct {
 	grpc      bool
 	bare      bool // HEAD: the answer has no content
 	gone      bool // not in the tables any more
+	parted    bool // the server upstream has done with it; see part
 	tell      bool // with the answer's end the client is told to stop sending
 
 	taken   bool            // the handler has call
@@ -241,8 +242,27 @@ func (h *half) over() {
 	if s.down.closed && s.tell && !s.gone && !s.up.ended {
 		s.reset(frame.NoError, sideClient)
 	}
-	if s.down.closed && s.up.closed {
+	switch {
+	case s.down.closed && s.up.closed:
 		s.end(nil)
+	case s.down.ended && s.up.closed:
+		s.part()
+	}
+}
+
+// part leaves a server upstream that has done with the stream: another may take
+// its place there, while what the server has sent waits for the client.
+func (s *stream) part() {
+	if s.gone || s.parted || s.origin == nil || s.origin.conn.trunk == nil {
+		return
+	}
+	s.parted = true
+	if s.up.to != nil {
+		s.up.to.leave(&s.up)
+	}
+	s.origin.left(s)
+	if s.pool.waiters.Load() > 0 {
+		s.c.freeLater(s.pool)
 	}
 }
 
@@ -280,8 +300,13 @@ func (s *stream) reset(code frame.Code, tell side) {
 	if s.gone {
 		return
 	}
-	if tell&sideServer != 0 && s.origin != nil && !(s.up.closed && s.down.ended) {
-		s.tellServer(code)
+	if tell&sideServer != 0 {
+		if s.pool != nil && !s.down.ended {
+			s.c.cancels++
+		}
+		if s.origin != nil && !s.parted && !(s.up.closed && s.down.ended) {
+			s.tellServer(code)
+		}
 	}
 	if tell&sideClient != 0 {
 		s.c.out = frame.AppendReset(s.c.out, s.id, code)
@@ -306,7 +331,12 @@ func (s *stream) tellServer(code frame.Code) {
 // passed on.
 func (s *stream) malformed() {
 	s.tellServer(frame.ProtocolError)
-	s.reply(broken)
+	if s.down.ended {
+		s.stop()
+	} else {
+		s.reply(broken)
+	}
+	s.part()
 }
 
 // resetError is how a call ended that was reset.
@@ -337,8 +367,11 @@ func (s *stream) end(err error) {
 	}
 	s.down.to.leave(&s.down)
 	s.stopWaiting()
-	if s.origin != nil {
+	if s.origin != nil && !s.parted {
 		s.origin.left(s)
+	}
+	if s.down.from != nil && s.down.from.trunk != nil {
+		c.lent -= s.down.Lent()
 	}
 	if s.pool != nil {
 		c.leavePool(s.pool)

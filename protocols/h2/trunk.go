@@ -89,9 +89,9 @@ var (
 	errNoHTTP2 = errors.New("h2: the server does not speak HTTP/2")
 )
 
-// serve reads until the connection is over.
-func (t *trunk) serve() error {
-	_ = t.nc.SetDeadline(time.Now().Add(t.up.limits.Connect)) // a dead one says so itself
+// serve reads until the connection is over. SETTINGS must come by the deadline.
+func (t *trunk) serve(deadline time.Time) error {
+	t.setDeadline(deadline)
 	t.flush()
 	err := t.read()
 	t.mu.Lock()
@@ -105,12 +105,21 @@ func (t *trunk) serve() error {
 	return err
 }
 
+// setDeadline sets the deadline, unless the connection was cut off.
+func (t *trunk) setDeadline(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		_ = t.nc.SetDeadline(at) // a dead one says so itself
+	}
+}
+
 func (t *trunk) read() error {
 	buf := make([]byte, 64<<10)
 	for first := true; ; first = false {
 		n, err := t.nc.Read(buf)
 		if n > 0 {
-			if first && (n < 4 || buf[3] != byte(frame.Settings)) {
+			if first && n > 3 && buf[3] != byte(frame.Settings) {
 				return errNoHTTP2
 			}
 			bad := t.take(buf[:n])
@@ -120,8 +129,8 @@ func (t *trunk) read() error {
 				return bad
 			}
 		}
-		if t.done() {
-			return errRetired
+		if over := t.over(); over != nil {
+			return over
 		}
 		if err != nil {
 			return err
@@ -129,11 +138,25 @@ func (t *trunk) read() error {
 	}
 }
 
-// done reports whether the connection has been told to go and has no streams.
-func (t *trunk) done() bool {
+// over reports why the connection has to end now: it has been told to go and has
+// no streams, or the upstream asks for answers that it does not read.
+func (t *trunk) over() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.away && len(t.streams) == 0
+	switch {
+	case t.away && len(t.streams) == 0:
+		return errRetired
+	case len(t.out) > 2*outMost:
+		return errStuckUpstream
+	}
+	return nil
+}
+
+// used reports whether the connection has had a stream.
+func (t *trunk) used() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.next > 1
 }
 
 // afterRead sees to it that what came out of what was read leaves. No lock is held.
@@ -146,11 +169,7 @@ func (t *trunk) afterRead() {
 	switch grown := t.grown; {
 	case t.settled && !t.ready:
 		t.ready = true
-		t.mu.Lock()
-		if t.err == nil { // not cut off meanwhile
-			_ = t.nc.SetDeadline(time.Time{})
-		}
-		t.mu.Unlock()
+		t.setDeadline(time.Time{})
 		t.up.ready(t)
 	case grown:
 		t.up.serve()
@@ -158,7 +177,9 @@ func (t *trunk) afterRead() {
 	t.grown = false
 	if t.leaving {
 		t.leaving = false
-		t.up.retire(t)
+		if t.used() { // else it ends at once
+			t.up.retire(t)
+		}
 	}
 	t.kick()
 	t.goOn()
@@ -182,7 +203,7 @@ func (t *trunk) stream(id uint32) *stream {
 
 // of returns the stream that r means if it still is, now that its client is locked.
 func (t *trunk) of(r ref) *stream {
-	if s := r.s; !s.gone && s.origin == &t.origin && s.far == r.id {
+	if s := r.s; !s.gone && !s.parted && s.origin == &t.origin && s.far == r.id {
 		return s
 	}
 	return nil
@@ -215,7 +236,9 @@ func (t *trunk) begin(s *stream, fields []hpack.HeaderField, end bool) bool {
 		return true
 	}
 	s.origin, s.far = &t.origin, t.next
-	if t.next += 2; t.next >= lastID {
+	t.next += 2
+	last := t.next >= lastID
+	if last {
 		t.away = true
 		t.room.Store(0)
 	}
@@ -229,6 +252,9 @@ func (t *trunk) begin(s *stream, fields []hpack.HeaderField, end bool) bool {
 	s.c.lent += s.down.Lent()
 	t.head(s.far, fields, end, 0)
 	t.link.unlock(s.c)
+	if last {
+		t.up.retire(t)
+	}
 	s.c.share(t.up).open++
 	s.up.pump(len(s.up.queue))
 	return true
@@ -237,7 +263,6 @@ func (t *trunk) begin(s *stream, fields []hpack.HeaderField, end bool) bool {
 // left takes note that a stream has ended. Its client is locked.
 func (t *trunk) left(s *stream) {
 	s.c.share(t.up).open--
-	s.c.lent -= s.down.Lent()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.streams, s.far)
@@ -270,9 +295,7 @@ func (t *trunk) ping(ack bool, data [8]byte) {
 		return
 	}
 	t.mu.Lock()
-	if len(t.out) < 2*outMost { // else it does not read: its answers are not missed
-		t.out = frame.AppendPing(t.out, true, data)
-	}
+	t.out = frame.AppendPing(t.out, true, data)
 	t.mu.Unlock()
 }
 
@@ -302,7 +325,9 @@ func (t *trunk) settings(p []byte) error {
 	if room := int32(t.limit); !t.away && room != t.room.Load() {
 		t.grown = room > t.room.Load()
 		t.room.Store(room)
-		t.up.most.Store(room)
+		if room > 0 {
+			t.up.most.Store(room)
+		}
 	}
 	t.out = frame.AppendSettingsAck(t.out)
 	if delta != 0 {
@@ -315,6 +340,7 @@ func (t *trunk) settings(p []byte) error {
 			s.malformed()
 		}
 		r.c.unlock()
+		r.c.kick()
 	}
 	return nil
 }
@@ -365,6 +391,7 @@ func (t *trunk) goOn() {
 			s.up.pump(frame.MaxLen)
 		}
 		r.c.unlock()
+		r.c.kick() // it may send more
 		t.mu.Lock()
 	}
 }
@@ -426,6 +453,7 @@ func (s *stream) lose() {
 	} else {
 		s.reply(broken)
 	}
+	s.part()
 }
 
 // cut ends the connection at once. Its reader does the rest.
@@ -496,6 +524,7 @@ func (t *trunk) sweep(tick time.Duration) {
 	t.mu.Unlock()
 	t.kick()
 	if leave {
+		t.up.retire(t)
 		t.mu.Lock()
 		t.wakeLocked()
 		t.mu.Unlock()

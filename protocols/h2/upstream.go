@@ -35,7 +35,8 @@ type UpstreamConfig struct {
 
 // UpstreamLimits bound what an upstream may cost. Every zero value is a default.
 type UpstreamLimits struct {
-	// Conns bounds the connections. Zero means 16.
+	// Conns bounds the connections. Zero means 16. Clients that cancel a lot get
+	// up to a quarter more.
 	Conns int
 	// Streams bounds the concurrent streams of a connection, beside what the
 	// upstream itself says. Zero means 100.
@@ -100,6 +101,7 @@ type Upstream struct {
 	all      []*trunk   // that are open
 	waiting  []*ticket  // by rank
 	opening  [kinds]int // connections that are being opened
+	vain     time.Time  // when one was opened in vain last
 	sweeping bool
 	closed   bool
 }
@@ -140,7 +142,10 @@ func (u *Upstream) Close() {
 	for _, t := range all {
 		t.cut(net.ErrClosed)
 	}
-	u.refuse(unavailable, func(*ticket) bool { return true })
+	u.mu.Lock()
+	list := u.outLocked(func(*ticket) bool { return true })
+	u.mu.Unlock()
+	refuse(list, unavailable)
 	u.work.Wait()
 }
 
@@ -181,9 +186,10 @@ func (u *Upstream) take(s *stream, r *Request, end bool) {
 	s.pool = u
 	sh := c.share(u)
 	sh.all++
+	k := c.kind()
 	// Who comes now does not come before those who wait.
-	if u.waiters.Load() > 0 || sh.open >= u.fairShare() || !u.place(s, r.Fields, end) {
-		u.park(s, r.Fields, end, sh.all)
+	if u.waiters.Load() > 0 || sh.open >= u.fairShare() || !u.place(s, r.Fields, end, k) {
+		u.park(s, r.Fields, end, k, sh.all)
 	}
 }
 
@@ -197,12 +203,11 @@ const comfortable = 64
 
 // place finds room for a stream on the connection that has the fewest, and
 // reports whether there was any. The stream's client is locked.
-func (u *Upstream) place(s *stream, fields []hpack.HeaderField, end bool) bool {
+func (u *Upstream) place(s *stream, fields []hpack.HeaderField, end bool, k kind) bool {
 	for {
 		var best *trunk
 		fewest := int32(math.MaxInt32)
 		trunks := *u.trunks.Load()
-		k := s.c.kind()
 		for _, t := range trunks {
 			if n := t.count.Load(); t.kind == k && n < t.room.Load() && n < fewest {
 				best, fewest = t, n
@@ -238,23 +243,22 @@ func (u *Upstream) hasRoom(k kind) bool {
 	return slices.ContainsFunc(*u.trunks.Load(), func(t *trunk) bool { return t.kind == k && t.count.Load() < t.room.Load() })
 }
 
-// enough reports whether there are as many connections of a kind as may be.
-func (u *Upstream) enough(k kind) bool {
-	n := 0
+// conns is how many connections of a kind there are, and may be.
+func (u *Upstream) conns(k kind) (n, most int) {
 	for _, t := range *u.trunks.Load() {
 		if t.kind == k {
 			n++
 		}
 	}
 	if k == kindBad {
-		return n >= max(1, u.limits.Conns/4)
+		return n, max(1, u.limits.Conns/4)
 	}
-	return n >= u.limits.Conns
+	return n, u.limits.Conns
 }
 
 // park has a stream wait. Its client is locked.
-func (u *Upstream) park(s *stream, fields []hpack.HeaderField, end bool, rank int) {
-	tk := &ticket{u: u, c: s.c, s: s, fields: slices.Clone(fields), end: end, kind: s.c.kind(), rank: rank, since: time.Now()}
+func (u *Upstream) park(s *stream, fields []hpack.HeaderField, end bool, k kind, rank int) {
+	tk := &ticket{u: u, c: s.c, s: s, fields: slices.Clone(fields), end: end, kind: k, rank: rank, since: time.Now()}
 	u.mu.Lock()
 	if closed := u.closed; closed || len(u.waiting) >= u.limits.Waiting {
 		u.mu.Unlock()
@@ -267,9 +271,7 @@ func (u *Upstream) park(s *stream, fields []hpack.HeaderField, end bool, rank in
 	}
 	s.wait = tk
 	u.queueLocked(tk)
-	if !u.hasRoom(tk.kind) {
-		u.openLocked(tk.kind)
-	}
+	u.moreLocked(k)
 	u.sweepLocked()
 	u.mu.Unlock()
 	s.c.freeLater(u) // there may be room by now that nobody has told of
@@ -310,6 +312,9 @@ func (u *Upstream) serve() {
 			skip++
 		}
 		if skip >= len(u.waiting) {
+			for k := range kinds {
+				u.moreLocked(k)
+			}
 			u.mu.Unlock()
 			return
 		}
@@ -319,25 +324,31 @@ func (u *Upstream) serve() {
 		c.mu.Lock()
 		switch {
 		case tk.s.wait != tk: // it has left
-		case c.share(u).open < u.fairShare() && u.place(tk.s, tk.fields, tk.end):
+		case c.share(u).open < u.fairShare() && u.place(tk.s, tk.fields, tk.end, tk.kind):
 			tk.leave()
 		default:
 			skip++
 		}
 		c.unlock()
+		c.kick() // it may send more of the body
 	}
 }
 
-// refuse answers streams that wait. No lock is held.
-func (u *Upstream) refuse(why *refusal, which func(*ticket) bool) {
-	u.mu.Lock()
-	var list []*ticket
-	for _, tk := range u.waiting {
-		if which(tk) {
+// outLocked takes streams off those that wait. They must be refused.
+func (u *Upstream) outLocked(which func(*ticket) bool) (list []*ticket) {
+	u.waiting = slices.DeleteFunc(u.waiting, func(tk *ticket) bool {
+		out := which(tk)
+		if out {
 			list = append(list, tk)
 		}
-	}
-	u.mu.Unlock()
+		return out
+	})
+	u.waiters.Store(int32(len(u.waiting)))
+	return list
+}
+
+// refuse answers streams that have waited, if they still are. No lock is held.
+func refuse(list []*ticket, why *refusal) {
 	for _, tk := range list {
 		tk.c.mu.Lock()
 		if tk.s.wait == tk {
@@ -348,10 +359,15 @@ func (u *Upstream) refuse(why *refusal, which func(*ticket) bool) {
 	}
 }
 
+// again is how long no other connection is tried after one that failed, if
+// there are any.
+const again = time.Second
+
 // openLocked opens another connection, unless one is being opened already or
 // there are enough.
 func (u *Upstream) openLocked(k kind) {
-	if u.closed || u.opening[k] > 0 || u.enough(k) {
+	n, most := u.conns(k)
+	if u.closed || u.opening[k] > 0 || n >= most || n > 0 && time.Since(u.vain) < again {
 		return
 	}
 	u.opening[k]++
@@ -361,24 +377,27 @@ func (u *Upstream) openLocked(k kind) {
 
 // connect opens a connection, and serves it to its end.
 func (u *Upstream) connect(k kind) {
-	ctx, cancel := context.WithTimeout(u.ctx, u.limits.Connect)
+	deadline := time.Now().Add(u.limits.Connect)
+	ctx, cancel := context.WithDeadline(u.ctx, deadline)
 	nc, err := u.Dial(ctx)
 	cancel()
 	if err != nil {
+		u.mu.Lock()
+		u.opening[k]--
 		u.missed(k, err)
 		return
 	}
 	t := newTrunk(u, nc, k)
 	u.mu.Lock()
 	if u.closed {
+		u.opening[k]--
 		u.mu.Unlock()
 		_ = nc.Close()
-		u.missed(k, net.ErrClosed)
 		return
 	}
 	u.all = append(u.all, t)
 	u.mu.Unlock()
-	err = t.serve()
+	err = t.serve(deadline)
 	u.lost(t, err)
 }
 
@@ -397,13 +416,19 @@ func (u *Upstream) retire(t *trunk) {
 	u.mu.Lock()
 	t.retired = true
 	u.publishLocked()
-	u.replaceLocked(t.kind)
+	u.moreLocked(t.kind)
 	u.mu.Unlock()
 }
 
-// replaceLocked opens a connection if streams wait for one.
-func (u *Upstream) replaceLocked(k kind) {
-	if !u.hasRoom(k) && slices.ContainsFunc(u.waiting, func(tk *ticket) bool { return tk.kind == k }) {
+// moreLocked opens a connection if streams wait for one. While there is one
+// without streams, it has room, or the upstream takes none at all.
+func (u *Upstream) moreLocked(k kind) {
+	for _, t := range *u.trunks.Load() {
+		if n := t.count.Load(); t.kind == k && (n == 0 || n < t.room.Load()) {
+			return
+		}
+	}
+	if slices.ContainsFunc(u.waiting, func(tk *ticket) bool { return tk.kind == k }) {
 		u.openLocked(k)
 	}
 }
@@ -420,37 +445,41 @@ func (u *Upstream) publishLocked() {
 
 // lost takes note that a connection has ended.
 func (u *Upstream) lost(t *trunk, err error) {
+	used := t.used()
 	u.mu.Lock()
 	u.all = slices.DeleteFunc(u.all, func(o *trunk) bool { return o == t })
 	u.publishLocked()
-	if t.opened {
-		u.replaceLocked(t.kind)
+	if !t.opened {
+		u.opening[t.kind]--
 	}
+	if !used && !t.retired { // the next one would do no better
+		u.missed(t.kind, err)
+		return
+	}
+	u.moreLocked(t.kind)
 	closed := u.closed
 	u.mu.Unlock()
-	switch {
-	case !t.opened:
-		u.missed(t.kind, err)
-	case !closed && !errors.Is(err, errRetired):
+	if !closed && !errors.Is(err, errRetired) {
 		u.failed.Add(1)
 		u.log.Warn("connection upstream lost", "upstream", u.Name, "err", err)
 	}
 }
 
-// missed takes note that a connection could not be opened. Whoever waits for
-// one waits in vain then, if there is no other.
+// missed takes note that a connection was opened in vain. Whoever waits for one
+// waits in vain, too, if there is no other. It frees the lock.
 func (u *Upstream) missed(k kind, err error) {
-	u.mu.Lock()
-	u.opening[k]--
+	u.vain = time.Now()
+	var list []*ticket
+	if n, _ := u.conns(k); n == 0 {
+		list = u.outLocked(func(tk *ticket) bool { return tk.kind == k })
+	}
 	closed := u.closed
 	u.mu.Unlock()
 	if !closed {
 		u.failed.Add(1)
 		u.log.Warn("upstream cannot be reached", "upstream", u.Name, "err", err)
 	}
-	if !u.hasRoom(k) {
-		u.refuse(unreachable, func(tk *ticket) bool { return tk.kind == k })
-	}
+	refuse(list, unreachable)
 }
 
 // sweepLocked starts the sweeper.
@@ -479,11 +508,12 @@ func (u *Upstream) sweep() {
 			return
 		}
 		all := slices.Clone(u.all)
+		late := u.outLocked(func(tk *ticket) bool { return time.Since(tk.since) > u.limits.Wait })
 		u.mu.Unlock()
 		for _, t := range all {
 			t.sweep(tick)
 		}
-		u.refuse(tooLong, func(tk *ticket) bool { return time.Since(tk.since) > u.limits.Wait })
+		refuse(late, tooLong)
 		u.serve()
 	}
 }
