@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -153,6 +154,33 @@ func (sw *Switch) sweep() {
 		for _, c := range all {
 			c.sweep(tick)
 		}
+		if over := sw.held.Load() - sw.limits.Memory; over > 0 {
+			sw.shed(all, over)
+		}
+	}
+}
+
+// shed ends the connections that hold most, until it is so many bytes less.
+func (sw *Switch) shed(all []*client, over int64) {
+	type holder struct {
+		c    *client
+		held int
+	}
+	list := make([]holder, len(all))
+	for i, c := range all {
+		c.mu.Lock()
+		list[i] = holder{c, c.held}
+		c.mu.Unlock()
+	}
+	slices.SortFunc(list, func(a, b holder) int { return b.held - a.held })
+	for _, h := range list {
+		if over <= 0 {
+			return
+		}
+		over -= int64(h.held)
+		h.c.mu.Lock()
+		h.c.dieLocked(frame.Err(frame.EnhanceYourCalm, "too much waits for this connection"))
+		h.c.unlock()
 	}
 }
 
