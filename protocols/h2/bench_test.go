@@ -29,7 +29,7 @@ func (r *realSwitch) dialed(b *testing.B) echov1.EchoClient {
 
 func benched(b *testing.B) *realSwitch {
 	b.Helper()
-	r := newRealSwitch(h2.Limits{})
+	r := newRealSwitch(h2.Limits{}, false)
 	b.Cleanup(r.close)
 	return r
 }

@@ -51,14 +51,26 @@ type realSwitch struct {
 	sw    *h2.Switch
 	http  *http.Server
 	grpc  *grpc.Server
+	ups   []*h2.Upstream // the servers, if they are reached by connections upstream
 	calls sync.WaitGroup // those that have begun and not ended
 	work  sync.WaitGroup
 }
 
-func newRealSwitch(l h2.Limits) *realSwitch {
-	addr := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}
-	web, rpc := h2.NewServer(addr, h2.ServerOptions{}), h2.NewServer(addr, h2.ServerOptions{Calls: true, Pings: true})
+func newRealSwitch(l h2.Limits, upstream bool) *realSwitch {
 	r := &realSwitch{grpc: grpc.NewServer()}
+	var web, rpc h2.Backend
+	var webLn, rpcLn net.Listener
+	if upstream {
+		one, two := oneporttest.NewListener(), oneporttest.NewListener()
+		u := h2.UpstreamLimits{Conns: 2, Streams: 5, Waiting: 5}
+		r.ups = []*h2.Upstream{
+			h2.NewUpstream(h2.UpstreamConfig{Dial: one.Dial, Limits: u}), h2.NewUpstream(h2.UpstreamConfig{Dial: two.Dial, Limits: u}),
+		}
+		web, rpc, webLn, rpcLn = r.ups[0], r.ups[1], one, two
+	} else {
+		one, two := h2.NewServer(webAddr, h2.ServerOptions{}), h2.NewServer(webAddr, h2.ServerOptions{Calls: true, Pings: true})
+		web, rpc, webLn, rpcLn = one, two, one, two
+	}
 	r.sw = h2.New(h2.Config{
 		Limits: l,
 		Route: func(req *h2.Request, _ *protocols.Conn) h2.Backend {
@@ -83,8 +95,8 @@ func newRealSwitch(l h2.Limits) *realSwitch {
 		}),
 	}
 	r.http.Protocols.SetUnencryptedHTTP2(true)
-	r.work.Go(func() { _ = r.http.Serve(web) })
-	r.work.Go(func() { _ = r.grpc.Serve(rpc) })
+	r.work.Go(func() { _ = r.http.Serve(webLn) })
+	r.work.Go(func() { _ = r.grpc.Serve(rpcLn) })
 	return r
 }
 
@@ -102,6 +114,9 @@ func (r *realSwitch) connect() (net.Conn, error) {
 
 func (r *realSwitch) close() {
 	r.sw.Close()
+	for _, u := range r.ups {
+		u.Close()
+	}
 	_ = r.http.Close()
 	r.grpc.Stop()
 	r.work.Wait()
@@ -219,16 +234,17 @@ func conversations() map[string][]byte {
 }
 
 // FuzzConversation: whatever a client says to real servers through the switch,
-// nothing panics, nothing hangs, a bystander is served, and when the client
-// has gone nothing of it is left.
+// in this process or upstream, nothing panics, nothing hangs, a bystander is
+// served, and when the client has gone nothing of it is left.
 func FuzzConversation(f *testing.F) {
 	for _, b := range conversations() {
-		f.Add(true, b)
+		f.Add(true, false, b)
+		f.Add(true, true, b)
 	}
-	f.Add(false, append([]byte(frame.Preface), conversations()["rest"]...))
-	f.Add(false, []byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Add(false, false, append([]byte(frame.Preface), conversations()["rest"]...))
+	f.Add(false, true, []byte("GET / HTTP/1.1\r\n\r\n"))
 	l := h2.Limits{Streams: 8, Window: 4 << 10, ConnWindow: 64 << 10, HeaderBytes: 2 << 10, HeaderFields: 20, Nuisance: 50}
-	f.Fuzz(func(t *testing.T, polite bool, b []byte) {
+	f.Fuzz(func(t *testing.T, polite, upstream bool, b []byte) {
 		if len(b) > 64<<10 {
 			return
 		}
@@ -237,7 +253,7 @@ func FuzzConversation(f *testing.F) {
 		}
 		// In a bubble that something hangs in is an error, and so is one that a
 		// goroutine does not leave.
-		synctest.Test(t, func(t *testing.T) { converse(t, newRealSwitch(l), b) })
+		synctest.Test(t, func(t *testing.T) { converse(t, newRealSwitch(l, upstream), b) })
 	})
 }
 
