@@ -51,6 +51,43 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
+// A connection that has no more ids is replaced, and ends with its last stream.
+func TestIDsRunOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBank(t, 0)
+		defer b.close()
+		b.up.limits.Conns = 1
+		open := func(c *party, id uint32) {
+			c.say(head(id, true, ":method", "GET", ":scheme", "https", ":authority", "a.test", ":path", "/"))
+			synctest.Wait()
+		}
+		c := b.dial()
+		open(c, 1)
+		b.up.mu.Lock()
+		old := b.up.all[0]
+		b.up.mu.Unlock()
+		old.mu.Lock()
+		old.next = lastID - 2
+		old.mu.Unlock()
+		open(c, 3)
+		open(b.dial(), 1)
+		if n := old.count.Load(); n != 2 || len(b.servers) != 2 || !slices.Equal(b.servers[1].streams, []uint32{1}) {
+			t.Errorf("%d streams of the old connection, %d connections", n, len(b.servers))
+		}
+		if got := b.servers[0].streams; !slices.Equal(got, []uint32{1, lastID - 2}) {
+			t.Errorf("streams %d of the old connection", got)
+		}
+		for _, id := range b.servers[0].streams {
+			b.servers[0].say(head(id, true, ":status", "200"))
+		}
+		synctest.Wait()
+		if st := b.up.Stats(); st.Conns != 1 || st.Streams != 1 || st.Failed != 0 {
+			t.Errorf("%+v", st)
+		}
+		b.check()
+	})
+}
+
 // bank has clients and servers that do anything, and a switch between them.
 type bank struct {
 	t       *testing.T

@@ -507,7 +507,12 @@ func (u *Upstream) sweep() {
 			u.mu.Unlock()
 			return
 		}
-		all := slices.Clone(u.all)
+		var all []*trunk
+		for _, t := range u.all {
+			if t.opened { // until then it has a deadline
+				all = append(all, t)
+			}
+		}
 		late := u.outLocked(func(tk *ticket) bool { return time.Since(tk.since) > u.limits.Wait })
 		u.mu.Unlock()
 		for _, t := range all {

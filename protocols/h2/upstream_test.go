@@ -572,6 +572,28 @@ func TestIdleUpstream(t *testing.T) {
 	})
 }
 
+// A connection that is slow to open is not taken for one that is idle.
+func TestSlowIsNotIdle(t *testing.T) {
+	inBubble(t, onlyUp(h2.UpstreamLimits{Idle: time.Second}), func(t *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.get(1, "/fake/1"))
+		nc, err := e.behind.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(4 * time.Second)
+		s := newPeer(t, nc)
+		s.send(frame.AppendSettings(nil))
+		if _, err := io.ReadFull(nc, make([]byte, len(frame.Preface))); err != nil {
+			t.Fatal(err)
+		}
+		go s.read()
+		s.serve("/fake/1")
+		c.wantBody(1, "200", "/fake/1")
+		e.wantPool(1, 0, 0)
+	})
+}
+
 // Close ends everything at once, and for good.
 func TestCloseUpstream(t *testing.T) {
 	for name, tc := range map[string]struct {
