@@ -104,6 +104,52 @@ type bank struct {
 	ended   int
 }
 
+// kept makes the writes of the switch not wait, on every other connection.
+func kept(nc net.Conn, n int) net.Conn {
+	if n%2 == 0 {
+		return nc
+	}
+	return &keepingConn{Conn: nc}
+}
+
+// keepingConn keeps all that is written for Flush.
+type keepingConn struct {
+	net.Conn
+
+	mu   sync.Mutex // guards kept
+	kept []byte
+}
+
+func (k *keepingConn) Keep() bool { return true }
+
+func (k *keepingConn) Kept() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.kept) > 0
+}
+
+func (k *keepingConn) Write(p []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kept = append(k.kept, p...)
+	return len(p), nil
+}
+
+func (k *keepingConn) Flush() error {
+	for {
+		k.mu.Lock()
+		p := k.kept
+		k.kept = nil
+		k.mu.Unlock()
+		if len(p) == 0 {
+			return nil
+		}
+		if _, err := k.Conn.Write(p); err != nil {
+			return err
+		}
+	}
+}
+
 // party is a client or a server, raw.
 type party struct {
 	nc     net.Conn
@@ -137,13 +183,14 @@ func (b *bank) dialUp(context.Context) (net.Conn, error) {
 	p := b.party(there, true)
 	b.mu.Lock()
 	b.servers = append(b.servers, p)
+	up := kept(here, len(b.servers)+int(b.seed))
 	b.mu.Unlock()
 	b.work.Go(func() {
 		_, _ = io.ReadFull(there, make([]byte, len(frame.Preface)))
 		p.read()
 	})
 	b.work.Go(func() { p.say(frame.AppendSettings(nil, frame.Setting{ID: frame.MaxConcurrentStreams, Value: 5})) })
-	return here, nil
+	return up, nil
 }
 
 func (b *bank) count(n *int) {
@@ -275,7 +322,7 @@ func (b *bank) step() {
 
 func (b *bank) dial() *party {
 	here, there := net.Pipe()
-	b.sw.Serve(there)
+	b.sw.Serve(kept(there, len(b.clients)))
 	p := b.party(here, false)
 	b.clients = append(b.clients, p)
 	b.work.Go(p.read)
