@@ -33,6 +33,7 @@ type trunk struct {
 	idle    int // ticks without a stream
 	stuck   int // ticks since the last write made progress
 	seen    uint64
+	answers int // to PINGs and SETTINGS, since something was written
 
 	count atomic.Int32 // len(streams)
 	room  atomic.Int32 // limit, or 0 if it takes no more
@@ -146,11 +147,15 @@ func (t *trunk) over() error {
 	switch {
 	case t.away && len(t.streams) == 0:
 		return errRetired
-	case len(t.out) > 2*outMost:
+	case t.answers > mostAnswers:
 		return errStuckUpstream
 	}
 	return nil
 }
+
+// mostAnswers is how many PINGs and SETTINGS an upstream may send that does not
+// read the answers.
+const mostAnswers = 10_000
 
 // used reports whether the connection has had a stream.
 func (t *trunk) used() bool {
@@ -295,6 +300,7 @@ func (t *trunk) ping(ack bool, data [8]byte) {
 		return
 	}
 	t.mu.Lock()
+	t.answers++
 	t.out = frame.AppendPing(t.out, true, data)
 	t.mu.Unlock()
 }
@@ -329,6 +335,7 @@ func (t *trunk) settings(p []byte) error {
 			t.up.most.Store(room)
 		}
 	}
+	t.answers++
 	t.out = frame.AppendSettingsAck(t.out)
 	if delta != 0 {
 		open = t.refsLocked()
@@ -468,6 +475,7 @@ func (t *trunk) cut(err error) {
 
 // written takes note that bytes have left.
 func (t *trunk) written(err error) {
+	t.answers = 0
 	if err != nil && t.err == nil {
 		t.err = err
 		t.wakeLocked()
