@@ -146,6 +146,33 @@ func TestFloods(t *testing.T) {
 	}
 }
 
+// The reset of a stream that nobody has answered counts twice, whoever sends it.
+func TestResetsCountTwice(t *testing.T) {
+	for name, reset := range map[string]func(id uint32) []byte{
+		"the client":     func(id uint32) []byte { return rst(id, frame.Cancel) },
+		"made you reset": func(id uint32) []byte { return window(id, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, options{limits: h2.Limits{Nuisance: 100}}, func(_ *testing.T, e *edge) {
+				c := e.dial()
+				id := uint32(1)
+				for range 45 {
+					c.send(c.get(id, "/wait"), reset(id))
+					c.seen()
+					id += 2
+				}
+				c.wantOpen()
+				for range 5 {
+					_ = c.try(c.get(id, "/wait"), reset(id))
+					c.seen()
+					id += 2
+				}
+				c.wantGoAway(frame.EnhanceYourCalm)
+			})
+		})
+	}
+}
+
 // Header blocks that do not end, or are larger than they look.
 func TestHeaderBombs(t *testing.T) {
 	first := raw(frame.Headers, frame.EndStream, 1, []byte{0x82})

@@ -349,16 +349,25 @@ func (c *client) newStream() *stream {
 
 // streamError resets a stream, open or not.
 func (c *client) streamError(id uint32, code frame.Code) error {
-	if err := c.annoy(1); err != nil { // made-you-reset: it costs what a reset of the client's costs
+	s := c.streams[id]
+	if err := c.annoy(s.price()); err != nil { // made-you-reset: it costs what a reset of the client's costs
 		return err
 	}
-	if s := c.streams[id]; s != nil {
+	if s != nil {
 		s.reset(code, sideClient|sideServer)
 		return nil
 	}
 	c.out = frame.AppendReset(c.out, id, code)
 	c.closed.add(id)
 	return nil
+}
+
+// price is what the reset of a stream counts, open or not.
+func (s *stream) price() int {
+	if s != nil && !s.started {
+		return 2 // its server has begun to work for nothing (CVE-2023-44487)
+	}
+	return 1
 }
 
 // ring remembers the last streams that were reset here: their clients may not

@@ -16,11 +16,7 @@ func (c *client) reset(h frame.Header, p []byte) error {
 		return frame.Err(frame.ProtocolError, "RST_STREAM on an idle stream")
 	}
 	s := c.streams[h.Stream]
-	price := 1
-	if s != nil && !s.started {
-		price = 2 // its server has begun to work for nothing (CVE-2023-44487)
-	}
-	if err := c.annoy(price); err != nil {
+	if err := c.annoy(s.price()); err != nil {
 		return err
 	}
 	if s != nil {
