@@ -56,7 +56,7 @@ func TestIDsRunOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBank(t, 0)
 		defer b.close()
-		b.up.limits.Conns = 1
+		b.up.limits.Conns, b.sw.Admit = 1, nil
 		open := func(c *party, id uint32) {
 			c.say(head(id, true, ":method", "GET", ":scheme", "https", ":authority", "a.test", ":path", "/"))
 			synctest.Wait()
@@ -100,6 +100,7 @@ type bank struct {
 
 	mu      sync.Mutex // guards all below
 	servers []*party
+	asked   int // guards
 	begun   int
 	ended   int
 }
@@ -169,6 +170,7 @@ func newBank(t *testing.T, seed uint64) *bank {
 	b.sw = New(Config{
 		Limits: Limits{Streams: 20, Nuisance: 1000, Window: 48 << 10, ConnWindow: 128 << 10, Memory: 1 << 20},
 		Route:  func(*Request, *protocols.Conn) Backend { return b.up },
+		Admit:  b.admit,
 		Begun: func(c *protocols.Call) {
 			b.count(&b.begun)
 			c.OnDone(func(protocols.Result) { b.count(&b.ended) })
@@ -193,10 +195,26 @@ func (b *bank) dialUp(context.Context) (net.Conn, error) {
 	return up, nil
 }
 
-func (b *bank) count(n *int) {
+// admit is a guard that takes its time for some calls, and refuses some.
+func (b *bank) admit(ctx context.Context, _ *protocols.Call) (context.Context, error) {
+	n := b.count(&b.asked)
+	if n%3 == 0 {
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	if n%10 == 0 {
+		return ctx, &protocols.Refusal{Reason: protocols.ReasonTooMany}
+	}
+	return ctx, nil
+}
+
+func (b *bank) count(n *int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	*n++
+	return *n
 }
 
 func (b *bank) close() {
