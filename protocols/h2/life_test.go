@@ -21,7 +21,7 @@ import (
 // seconds are limits that differ from each other, and from none of the defaults by much.
 var seconds = h2.Limits{
 	HeaderTimeout: 8 * time.Second, Idle: 40 * time.Second, BackIdle: 10 * time.Second, Write: 16 * time.Second,
-	PingAfter: 24 * time.Second, PingTimeout: 8 * time.Second,
+	PingAfter: 24 * time.Second, PingTimeout: 8 * time.Second, Answer: time.Hour,
 }
 
 // endsWithin checks that the connection is alive shortly before, and over shortly after.

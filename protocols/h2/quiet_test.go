@@ -3,6 +3,8 @@ package h2_test
 import (
 	"testing"
 	"time"
+
+	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
 // HTTP requests upstream whose body stands still, or that are not answered,
@@ -44,5 +46,32 @@ func TestQuietStreams(t *testing.T) {
 		if n := len(s.of(3, 1)) + len(s.of(3, 5)) + len(s.of(3, 11)); n != 3 { // RST_STREAM
 			t.Errorf("%d of 3 streams were cancelled at the server", n)
 		}
+	})
+}
+
+// What has been answered is not given up over and over.
+func TestQuietBehindAnswers(t *testing.T) {
+	inBubble(t, options{upstream: true}, func(t *testing.T, e *edge) {
+		c := e.dial(frame.Setting{ID: frame.InitialWindowSize, Value: 0})
+		c.send(c.post(1, "/fake/1"), c.post(3, "/fake/3"), c.post(5, "/fake/5"))
+		s := e.backend()
+		s.serve("/fake/1")
+		s.serve("/fake/3")
+		s.send(rst(3, frame.NoError), rst(5, frame.NoError))
+		s.send(s.head(5, false, ":status", "200"))
+		for range 8 {
+			time.Sleep(10 * time.Second)
+			c.wantOpen()
+		}
+		if n := len(s.of(frame.RSTStream, 1)); n != 1 {
+			t.Errorf("%d resets of a stream that was answered", n)
+		}
+		if n := len(s.of(frame.RSTStream, 3)); n != 0 {
+			t.Errorf("%d resets of a stream that the server has reset", n)
+		}
+		e.wantPool(1, 0, 0)
+		c.send(window(1, 100), window(3, 100))
+		c.wantBody(1, "200", "/fake/1")
+		c.wantBody(3, "200", "/fake/3")
 	})
 }

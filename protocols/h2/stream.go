@@ -329,12 +329,18 @@ func (s *stream) tellServer(code frame.Code) {
 
 // malformed ends a stream whose server does not send an answer that may be
 // passed on.
-func (s *stream) malformed() {
-	s.tellServer(frame.ProtocolError)
+func (s *stream) malformed() { s.giveUp(frame.ProtocolError, broken) }
+
+// giveUp ends a stream for what its client or its server does, or does not do.
+// An answer that is whole is still sent.
+func (s *stream) giveUp(code frame.Code, why *refusal) {
+	if s.origin != nil && !s.parted {
+		s.tellServer(code)
+	}
 	if s.down.ended {
 		s.stop()
 	} else {
-		s.reply(broken)
+		s.reply(why)
 	}
 	s.part()
 }

@@ -89,7 +89,7 @@ func (c *client) sweepBusy(past func(int, time.Duration) bool) {
 func (c *client) sweepStreams(past func(int, time.Duration) bool) {
 	l := &c.sw.limits
 	for _, s := range c.streams {
-		if s.pool == nil || s.grpc || s.started && s.up.ended {
+		if s.pool == nil || s.grpc || s.up.cut || s.started && s.up.ended {
 			continue
 		}
 		if moved := s.up.Received() + s.up.Sent(); moved != s.moved {
@@ -99,19 +99,11 @@ func (c *client) sweepStreams(past func(int, time.Duration) bool) {
 		s.quiet++
 		switch slow := !s.up.ended && s.up.Credit() > 0; {
 		case slow && past(s.quiet, l.BodyIdle):
-			s.giveUp(bodyIdle)
+			s.giveUp(frame.Cancel, bodyIdle)
 		case !slow && !s.started && past(s.quiet, l.Answer):
-			s.giveUp(noAnswer)
+			s.giveUp(frame.Cancel, noAnswer)
 		}
 	}
-}
-
-// giveUp ends a stream for what its client or its server does not do.
-func (s *stream) giveUp(why *refusal) {
-	if s.origin != nil {
-		s.tellServer(frame.Cancel)
-	}
-	s.reply(why)
 }
 
 // sweepIdle ends a connection that is of no use, and makes one that is idle
