@@ -171,12 +171,16 @@ func (u *Upstream) Close() { u.close() }
 const (
 	dialTimeout = 5 * time.Second
 	// unacked is how long a server's host may be silent before its connections
-	// are given up: TCP's own keep-alive.
-	keepAlive = 15 * time.Second
+	// are given up, whether something was sent or not.
+	unacked = 30 * time.Second
 )
 
 func (t target) dial(ctx context.Context) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	d := net.Dialer{Timeout: dialTimeout}
+	if t.network == "tcp" {
+		d.Control = control
+		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: unacked / 2, Interval: unacked / 6, Count: 3}
+	}
 	return d.DialContext(ctx, t.network, t.addr)
 }
 
