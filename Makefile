@@ -73,6 +73,10 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
+.PHONY: attacks
+attacks: ## ten seconds of each attack on a running port; minutes, and not on a busy machine
+	go test -tags $(TAGS),attacks -count=1 -timeout 30m -v ./internal/attacks
+
 .PHONY: bench
 bench: ## compare the port with the same handlers on ports of their own
 	go run -tags $(TAGS) ./bench -rounds $(ROUNDS)
