@@ -328,7 +328,7 @@ func (t *trunk) settings(p []byte) error {
 		}
 	}
 	t.settled = true
-	if room := int32(t.limit); !t.away && room != t.room.Load() {
+	if room := int32(t.limit); !t.away && t.stuck <= mostStuck && room != t.room.Load() {
 		t.grown = room > t.room.Load()
 		t.room.Store(room)
 		if room > 0 {
@@ -509,9 +509,12 @@ func (t *trunk) sweep(tick time.Duration) {
 	t.mu.Lock()
 	wrote := t.wrote.Load()
 	if !t.writing || wrote != t.seen {
-		t.seen, t.stuck = wrote, 0
-	} else {
-		t.stuck++
+		if t.seen = wrote; t.stuck > mostStuck && !t.away {
+			t.room.Store(int32(t.limit))
+		}
+		t.stuck = 0
+	} else if t.stuck++; t.stuck > mostStuck {
+		t.room.Store(0) // others are better off elsewhere
 	}
 	switch {
 	case l.Write > 0 && past(t.stuck, l.Write):
@@ -538,6 +541,10 @@ func (t *trunk) sweep(tick time.Duration) {
 		t.mu.Unlock()
 	}
 }
+
+// mostStuck is how many ticks a write may take before the connection gets no
+// more streams until it has come to an end.
+const mostStuck = 2
 
 // errStuckUpstream ends a connection whose upstream does not read.
 var errStuckUpstream = errors.New("h2: the upstream does not read")

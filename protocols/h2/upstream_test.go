@@ -716,3 +716,35 @@ func TestClientsThatCancel(t *testing.T) {
 		})
 	}
 }
+
+// A connection whose upstream does not read gets no more streams while there
+// can be another; when it reads again it gets some.
+func TestStuckUpstreamIsLeftAlone(t *testing.T) {
+	inBubble(t, options{upstream: true}, func(t *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.post(1, "/fake"))
+		nc, err := e.behind.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = nc.Write(frame.AppendSettings(nil, frame.Setting{ID: frame.InitialWindowSize, Value: 1 << 20}))
+		_, _ = nc.Write(frame.AppendWindowUpdate(nil, 0, 1<<20))
+		synctest.Wait()
+		for range 16 { // more than goes into the socket of a test
+			c.send(data(1, strings.Repeat("x", 16<<10), false))
+		}
+		time.Sleep(5 * time.Second)
+		other := e.dial()
+		other.send(other.get(1, "/fake"))
+		s := e.backend()
+		s.send(s.head(s.latest(), true, ":status", "204"))
+		other.wantBody(1, "204", "")
+
+		go func() { _, _ = io.Copy(io.Discard, nc) }()
+		time.Sleep(5 * time.Second)
+		c.wantOpen()
+		if a := c.answer(1); a.status != "" || a.reset != "" {
+			t.Errorf("%v", a)
+		}
+	})
+}
