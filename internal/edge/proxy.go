@@ -3,6 +3,7 @@ package edge
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 
@@ -50,6 +51,10 @@ func Proxy(opts ProxyOptions) (srv *router.Server, stop func(), err error) {
 			return nil, nil, err
 		}
 		routes = append(routes, router.Route{GRPC: "*", To: up})
+		if up.Streams() == nil {
+			stop()
+			return nil, nil, fmt.Errorf("gRPC needs HTTP/2, and %v speaks HTTP/1: want host:port, or grpc://, grpcs:// or h2c://", up)
+		}
 	}
 	if opts.HTTP != "" {
 		up, err := upstream.New(opts.HTTP, upstream.Options{Log: opts.Log})
