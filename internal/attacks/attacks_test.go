@@ -105,7 +105,7 @@ func attacks() []attack {
 		{name: "tiny window updates", codes: calm, again: func(*attacker) []byte { return frame.AppendWindowUpdate(nil, 0, 1) }},
 		{name: "unknown frames", codes: calm, again: func(*attacker) []byte { return frame.Header{Type: 0xbe}.Append(nil) }},
 		{name: "GOAWAY", codes: calm, again: func(*attacker) []byte { return frame.AppendGoAway(nil, 0, frame.NoError, "") }},
-		{name: "DATA beyond the window", codes: []frame.Code{frame.FlowControlError}, once: func(c *attacker) []byte {
+		{name: "DATA beyond the window", codes: []frame.Code{frame.FlowControlError, frame.EnhanceYourCalm}, once: func(c *attacker) []byte {
 			return c.request(false, "POST", "/oneport.echo.v1.Echo/Bidi", "content-type", "application/grpc", "te", "trailers")
 		}, again: func(c *attacker) []byte {
 			// A message of 1 GiB that never ends, on streams without end.
