@@ -154,6 +154,9 @@ type Limits struct {
 	Unacked time.Duration
 	// Streams is how many streams an HTTP/2 connection may have at once: 100.
 	Streams int
+	// Memory is how many bytes may wait in the port for HTTP/2 clients that do
+	// not take them, and for servers that do not: 256 MiB in all.
+	Memory int64
 }
 
 // Drain is how Serve ends once its context has: readiness turns red, the port

@@ -369,3 +369,23 @@ func TestLinger(t *testing.T) {
 		_ = nc.Close()
 	}
 }
+
+// Clients that do not read cost what they cost, each within its bounds, up to
+// the memory that there is for all of them.
+func TestMemoryForAll(t *testing.T) {
+	inBubble(t, options{limits: h2.Limits{Memory: 1 << 20}}, func(t *testing.T, e *edge) {
+		for range 20 {
+			c := e.dialSilent()
+			c.send([]byte(frame.Preface), settings(frame.InitialWindowSize, frame.MaxWindow), window(0, frame.MaxWindow-65535), c.get(1, "/big?10000000"))
+		}
+		synctest.Wait()
+		if n := e.sw.Stats().Open; n != 20 {
+			t.Errorf("%d connections are open", n)
+		}
+		time.Sleep(5 * time.Second) // a look, and the time to linger
+		if n := e.sw.Stats().Open; n == 0 || n > 8 {
+			t.Errorf("%d connections with 256 KiB each are left of 1 MiB", n)
+		}
+		e.alive()
+	})
+}

@@ -42,9 +42,10 @@ type Limits struct {
 	// asked for a sign of life, and PingTimeout how long it has to give one.
 	// Zero means 30 s and 15 s.
 	PingAfter, PingTimeout time.Duration
-	// Memory is how many bytes of bodies all clients together may make the
-	// switch hold. Zero means 256 MiB. Above it no stream upstream is begun, and
-	// those who hold most are cut off.
+	// Memory is how many bytes all clients together may make the switch hold, of
+	// bodies that wait for credit, and of answers that wait to be written. Zero
+	// means 256 MiB. Above it those who hold most are cut off, and no stream upstream
+	// is begun.
 	Memory int64
 	// Nuisance is how many frames that bring nothing forward a client may send
 	// in a row: resets, PINGs, SETTINGS, empty DATA, tiny window updates. The

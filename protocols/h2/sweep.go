@@ -13,14 +13,17 @@ var errStuck = errors.New("h2: the client does not read")
 // errSilent ends a connection whose client gives no sign of life.
 var errSilent = errors.New("h2: the client is silent")
 
-// sweep looks at all timeouts of a connection: tick has passed since the last time.
-func (c *client) sweep(tick time.Duration) {
+// sweep looks at all timeouts of a connection: tick has passed since the last
+// time. It reports how many bytes wait for the client, or for its servers.
+func (c *client) sweep(tick time.Duration) (waits int) {
 	c.mu.Lock()
 	if c.state != stateClose && c.err == nil {
 		c.sweepLocked(tick)
+		waits = c.held + len(c.out)
 	}
 	c.unlock()
 	c.kickLater()
+	return waits
 }
 
 func (c *client) sweepLocked(tick time.Duration) {

@@ -151,33 +151,33 @@ func (sw *Switch) sweep() {
 			all = append(all, c)
 		}
 		sw.mu.Unlock()
+		var list []holder
+		var sum int64
 		for _, c := range all {
-			c.sweep(tick)
+			if n := c.sweep(tick); n > 0 {
+				list, sum = append(list, holder{c, n}), sum+int64(n)
+			}
 		}
-		if over := sw.held.Load() - sw.limits.Memory; over > 0 {
-			sw.shed(all, over)
+		if over := sum - sw.limits.Memory; over > 0 {
+			shed(list, over)
 		}
 	}
 }
 
+// holder is a client and how much waits for it.
+type holder struct {
+	c     *client
+	waits int
+}
+
 // shed ends the connections that hold most, until it is so many bytes less.
-func (sw *Switch) shed(all []*client, over int64) {
-	type holder struct {
-		c    *client
-		held int
-	}
-	list := make([]holder, len(all))
-	for i, c := range all {
-		c.mu.Lock()
-		list[i] = holder{c, c.held}
-		c.mu.Unlock()
-	}
-	slices.SortFunc(list, func(a, b holder) int { return b.held - a.held })
+func shed(list []holder, over int64) {
+	slices.SortFunc(list, func(a, b holder) int { return b.waits - a.waits })
 	for _, h := range list {
 		if over <= 0 {
 			return
 		}
-		over -= int64(h.held)
+		over -= int64(h.waits)
 		h.c.mu.Lock()
 		h.c.dieLocked(frame.Err(frame.EnhanceYourCalm, "too much waits for this connection"))
 		h.c.unlock()
