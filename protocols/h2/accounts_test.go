@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -539,5 +540,38 @@ func (b *bank) checkStream(s *stream) {
 	s.up.to.trunk.mu.Unlock()
 	if stands || len(s.down.queue) > 0 && !s.down.waits && s.down.Room() > 0 {
 		b.t.Errorf("seed %d: stream %d stands still", b.seed, s.id)
+	}
+}
+
+// An upstream's SETTINGS are acknowledged when no stream uses its old window any
+// more: a client may be sending on one.
+func TestSettingsAreAcknowledgedLast(t *testing.T) {
+	here, there := net.Pipe()
+	defer here.Close()
+	defer there.Close()
+	tr := newTrunk(NewUpstream(UpstreamConfig{}), here, kindGood)
+	c := &client{sw: New(Config{}), streams: make(map[uint32]*stream)}
+	c.attach(there, c)
+	s := &stream{c: c, origin: &tr.origin, far: 1}
+	s.up = half{s: s, to: &tr.link}
+	tr.streams[1] = ref{c, s, 1}
+	tr.out = nil
+	c.mu.Lock()
+	done := make(chan error)
+	go func() {
+		done <- tr.settings(frame.AppendSettings(nil, frame.Setting{ID: frame.InitialWindowSize, Value: 1})[frame.HeaderLen:])
+	}()
+	for window := int64(0); window != 1; {
+		runtime.Gosched()
+		tr.mu.Lock()
+		window = tr.link.window
+		if len(tr.out) > 0 {
+			t.Error("they are acknowledged before all streams have the new window")
+		}
+		tr.mu.Unlock()
+	}
+	c.mu.Unlock()
+	if err := <-done; err != nil || s.up.Room() != 1-frame.DefaultWindow || len(tr.out) == 0 {
+		t.Errorf("%v, room %d, %d bytes to write", err, s.up.Room(), len(tr.out))
 	}
 }

@@ -335,8 +335,6 @@ func (t *trunk) settings(p []byte) error {
 			t.up.most.Store(room)
 		}
 	}
-	t.answers++
-	t.out = frame.AppendSettingsAck(t.out)
 	if delta != 0 {
 		open = t.refsLocked()
 	}
@@ -349,6 +347,10 @@ func (t *trunk) settings(p []byte) error {
 		r.c.unlock()
 		r.c.kick()
 	}
+	t.mu.Lock()
+	t.answers++
+	t.out = frame.AppendSettingsAck(t.out) // no stream uses its old window behind it
+	t.mu.Unlock()
 	return nil
 }
 
