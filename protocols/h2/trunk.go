@@ -130,7 +130,7 @@ func (t *trunk) read() error {
 				return bad
 			}
 		}
-		if over := t.over(); over != nil {
+		if over := t.over(err != nil); over != nil {
 			return over
 		}
 		if err != nil {
@@ -140,12 +140,13 @@ func (t *trunk) read() error {
 }
 
 // over reports why the connection has to end now: it has been told to go and has
-// no streams, or the upstream asks for answers that it does not read.
-func (t *trunk) over() error {
+// no streams, or the upstream asks for answers that it does not read. What is
+// still to be written leaves before, unless nothing more is read.
+func (t *trunk) over(deaf bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.away && len(t.streams) == 0:
+	case t.doneLocked() && !t.writing || deaf && t.away && len(t.streams) == 0:
 		return errRetired
 	case t.answers > mostAnswers:
 		return errStuckUpstream
@@ -273,10 +274,14 @@ func (t *trunk) left(s *stream) {
 	delete(t.streams, s.far)
 	t.count.Add(-1)
 	t.idle = 0
-	if t.away && len(t.streams) == 0 {
+	if t.doneLocked() && !t.writing {
 		t.wakeLocked()
 	}
 }
+
+// doneLocked reports whether the connection was told to go, and has neither
+// streams nor anything to write.
+func (t *trunk) doneLocked() bool { return t.away && len(t.streams) == 0 && len(t.out) == 0 }
 
 // wakeLocked wakes the reader, which ends the connection.
 func (t *trunk) wakeLocked() { _ = t.nc.SetReadDeadline(time.Unix(1, 0)) }
@@ -482,6 +487,9 @@ func (t *trunk) written(err error) {
 		t.err = err
 		t.wakeLocked()
 	}
+	if t.doneLocked() {
+		t.wakeLocked()
+	}
 }
 
 // unlock frees the lock, and lets those go on that have waited for the upstream to read.
@@ -538,9 +546,6 @@ func (t *trunk) sweep(tick time.Duration) {
 	t.kick()
 	if leave {
 		t.up.retire(t)
-		t.mu.Lock()
-		t.wakeLocked()
-		t.mu.Unlock()
 	}
 }
 

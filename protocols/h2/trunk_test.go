@@ -2,6 +2,7 @@ package h2_test
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +91,34 @@ func TestGoAwayUpstream(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The last that a stream sends still gets to an upstream that has sent GOAWAY.
+func TestRestBehindGoAway(t *testing.T) {
+	inBubble(t, onlyUp(h2.UpstreamLimits{}), func(t *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.post(1, "/fake"))
+		nc, err := e.behind.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newPeer(t, nc)
+		s.send(settings(frame.InitialWindowSize, 1<<20), window(0, 1<<20))
+		synctest.Wait()
+		s.send(s.head(1, true, ":status", "200"), frame.AppendGoAway(nil, 1, frame.NoError, ""))
+		for i := range 8 { // more than goes into the socket of a test
+			c.send(data(1, kib16, i == 7))
+		}
+		synctest.Wait()
+		_, _ = io.ReadFull(nc, make([]byte, len(frame.Preface)))
+		go s.read()
+		if n := s.takes(1); n != 8<<14 || !s.answer(1).ended {
+			t.Errorf("of %d bytes %d came, and the end: %v", 8<<14, n, s.answer(1).ended)
+		}
+		if s.ended() == nil {
+			t.Error("it is not closed behind its last stream")
+		}
+	})
 }
 
 // Streams that wait when a connection goes away get another one.
