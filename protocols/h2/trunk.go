@@ -549,6 +549,13 @@ func (t *trunk) sweep(tick time.Duration) {
 	}
 }
 
+// isStuck reports whether the upstream has not read for a while.
+func (t *trunk) isStuck() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stuck > mostStuck
+}
+
 // mostStuck is how many ticks a write may take before the connection gets no
 // more streams until it has come to an end.
 const mostStuck = 2

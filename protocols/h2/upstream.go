@@ -421,10 +421,10 @@ func (u *Upstream) retire(t *trunk) {
 }
 
 // moreLocked opens a connection if streams wait for one. While there is one
-// without streams, it has room, or the upstream takes none at all.
+// without streams that reads, it has room, or the upstream takes none at all.
 func (u *Upstream) moreLocked(k kind) {
 	for _, t := range *u.trunks.Load() {
-		if n := t.count.Load(); t.kind == k && (n == 0 || n < t.room.Load()) {
+		if n := t.count.Load(); t.kind == k && (n < t.room.Load() || n == 0 && !t.isStuck()) {
 			return
 		}
 	}

@@ -717,23 +717,29 @@ func TestClientsThatCancel(t *testing.T) {
 	}
 }
 
+// uploadStuck has a client send to an upstream that does not read, for a while.
+func (e *edge) uploadStuck() (c *peer, upstream net.Conn) {
+	c = e.dial()
+	c.send(c.post(1, "/fake"))
+	nc, err := e.behind.Accept()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	_, _ = nc.Write(frame.AppendSettings(nil, frame.Setting{ID: frame.InitialWindowSize, Value: 1 << 20}))
+	_, _ = nc.Write(frame.AppendWindowUpdate(nil, 0, 1<<20))
+	synctest.Wait()
+	for range 16 { // more than goes into the socket of a test
+		c.send(data(1, strings.Repeat("x", 16<<10), false))
+	}
+	time.Sleep(5 * time.Second)
+	return c, nc
+}
+
 // A connection whose upstream does not read gets no more streams while there
 // can be another; when it reads again it gets some.
 func TestStuckUpstreamIsLeftAlone(t *testing.T) {
 	inBubble(t, options{upstream: true}, func(t *testing.T, e *edge) {
-		c := e.dial()
-		c.send(c.post(1, "/fake"))
-		nc, err := e.behind.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = nc.Write(frame.AppendSettings(nil, frame.Setting{ID: frame.InitialWindowSize, Value: 1 << 20}))
-		_, _ = nc.Write(frame.AppendWindowUpdate(nil, 0, 1<<20))
-		synctest.Wait()
-		for range 16 { // more than goes into the socket of a test
-			c.send(data(1, strings.Repeat("x", 16<<10), false))
-		}
-		time.Sleep(5 * time.Second)
+		c, nc := e.uploadStuck()
 		other := e.dial()
 		other.send(other.get(1, "/fake"))
 		s := e.backend()
@@ -746,5 +752,17 @@ func TestStuckUpstreamIsLeftAlone(t *testing.T) {
 		if a := c.answer(1); a.status != "" || a.reset != "" {
 			t.Errorf("%v", a)
 		}
+	})
+}
+
+// So it is when it has no streams any more.
+func TestStuckUpstreamWithoutStreams(t *testing.T) {
+	inBubble(t, options{upstream: true}, func(_ *testing.T, e *edge) {
+		c, nc := e.uploadStuck()
+		defer nc.Close()
+		c.send(rst(1, frame.Cancel), c.get(3, "/fake"))
+		s := e.backend()
+		s.send(s.head(s.latest(), true, ":status", "204"))
+		c.wantBody(3, "204", "")
 	})
 }
