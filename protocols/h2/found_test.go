@@ -55,14 +55,7 @@ func (m *model) fill(s *modelStream) {
 		if n <= 0 {
 			return
 		}
-		p := make([]byte, n)
-		for i := range p {
-			p[i] = modelByte(s.id, 1, s.down.sent+int64(i))
-		}
-		s.down.sent += n
-		s.down.credit -= n
-		m.server.connCredit -= n
-		m.server.write(m.fail, frame.AppendData(nil, s.id, p, false))
+		m.server.put(m.fail, s.id, s.down, n, -1, false)
 		m.settle()
 	}
 }

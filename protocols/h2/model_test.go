@@ -2,6 +2,7 @@ package h2_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -38,7 +39,8 @@ type modelEnd struct {
 	enc    *hpack.Encoder
 	dec    *hpack.Decoder
 	encBuf bytes.Buffer
-	block  []byte // of HEADERS that are not complete
+	block  []byte              // of HEADERS that are not complete
+	fields []hpack.HeaderField // of the last ones that are
 
 	gate  chan struct{} // the reader goes on while there is something in it
 	mu    sync.Mutex    // guards what the reader leaves
@@ -50,7 +52,8 @@ type modelEnd struct {
 	theirs     int64 // the INITIAL_WINDOW_SIZE that it was told
 	ours       int64 // and the one it told
 	sides      map[uint32]*modelSide
-	acks       int // SETTINGS that are not acknowledged
+	acks       int  // SETTINGS that are not acknowledged
+	leaving    bool // its connection may end at any time
 	lastGrant  int64
 }
 
@@ -70,6 +73,8 @@ type modelSide struct {
 	trailers string
 	got      string // trailers
 	head     bool   // it has got HEADERS
+	key      uint32 // what the bytes depend on; zero means the stream's id
+	foreign  bool   // what it gets is the switch's own answer
 	reset    bool   // it has got RST_STREAM
 	code     frame.Code
 }
@@ -97,7 +102,7 @@ func (e *modelEnd) read() {
 }
 
 func (e *modelEnd) write(fail modelFail, b []byte) {
-	if _, err := e.nc.Write(b); err != nil {
+	if _, err := e.nc.Write(b); err != nil && !e.leaving {
 		fail("the %s cannot write: %v", e.name, err)
 	}
 }
@@ -160,7 +165,7 @@ func (e *modelEnd) frame(fail modelFail, f modelFrame) {
 			if err != nil {
 				fail("the %s cannot decode a block: %v", e.name, err)
 			}
-			e.block = e.block[:0]
+			e.block, e.fields = e.block[:0], fields
 			if s.head {
 				s.got = fields[0].Value
 			}
@@ -216,7 +221,7 @@ func (e *modelEnd) data(fail modelFail, f modelFrame, s *modelSide) {
 		fail("the %s gets DATA on stream %d behind END_STREAM", e.name, f.Stream)
 	}
 	for i, c := range f.p {
-		if want := modelByte(f.Stream, 1-e.dir, s.received+int64(i)); c != want {
+		if want := modelByte(cmp.Or(s.key, f.Stream), 1-e.dir, s.received+int64(i)); c != want && !s.foreign {
 			fail("the %s: byte %d of stream %d is %#x, want %#x", e.name, s.received+int64(i), f.Stream, c, want)
 		}
 	}
@@ -393,33 +398,39 @@ func (m *model) open(t *rapid.T) {
 	m.live[id] = s
 }
 
-// chunk draws how much to send, with how much padding.
-func (m *model) chunk(t *rapid.T, e *modelEnd, credit int64) (n int64, padded bool, padding int64) {
+// chunk draws how much to send, with how much padding: -1 is none at all.
+func (m *model) chunk(t *rapid.T, e *modelEnd, credit int64) (n, padding int64) {
 	room := min(credit, e.connCredit, frame.MaxLen)
-	if padded = room > 0 && rapid.IntRange(0, 3).Draw(t, "padded") == 3; padded {
+	padding = -1
+	if room > 0 && rapid.IntRange(0, 3).Draw(t, "padded") == 3 {
 		padding = rapid.Int64Range(0, min(255, room-1)).Draw(t, "padding")
 		room -= padding + 1
 	}
 	if room <= 0 {
-		return 0, padded, padding
+		return 0, padding
 	}
 	n = rapid.OneOf(rapid.Just(room), rapid.Just(room), rapid.Int64Range(0, room)).Draw(t, "bytes")
-	return n, padded, padding
+	return n, padding
 }
 
 // send sends DATA, with padding or without.
 func (m *model) send(t *rapid.T, e *modelEnd, id uint32, s *modelSide, end bool) {
-	n, padded, padding := m.chunk(t, e, s.credit)
+	n, padding := m.chunk(t, e, s.credit)
+	e.put(m.fail, id, s, n, padding, end)
+}
+
+// put sends n bytes on a stream.
+func (e *modelEnd) put(fail modelFail, id uint32, s *modelSide, n, padding int64, end bool) {
 	p := make([]byte, 0, n+padding+1)
 	h := frame.Header{Type: frame.Data, Stream: id}
-	if padded {
+	if padding >= 0 {
 		h.Flags |= frame.Padded
 		p = append(p, byte(padding))
 	}
 	for i := range n {
-		p = append(p, modelByte(id, e.dir, s.sent+i))
+		p = append(p, modelByte(cmp.Or(s.key, id), e.dir, s.sent+i))
 	}
-	p = append(p, make([]byte, padding)...)
+	p = append(p, make([]byte, max(0, padding))...)
 	if end {
 		h.Flags |= frame.EndStream
 	}
@@ -428,7 +439,7 @@ func (m *model) send(t *rapid.T, e *modelEnd, id uint32, s *modelSide, end bool)
 	s.said = end
 	s.credit -= int64(len(p))
 	e.connCredit -= int64(len(p))
-	e.write(m.fail, append(h.Append(nil), p...))
+	e.write(fail, append(h.Append(nil), p...))
 }
 
 // sendMany sends a frame, or as many as the windows take.
@@ -744,14 +755,7 @@ func (m *model) conserved(from, to *modelEnd) {
 		if n <= 0 {
 			m.fail("the %s stalls on a new stream: its credit is %d, the connection's %d", from.name, sender.credit, from.connCredit)
 		}
-		p := make([]byte, n)
-		for i := range p {
-			p[i] = modelByte(id, from.dir, sender.sent+int64(i))
-		}
-		sender.sent += n
-		sender.credit -= n
-		from.connCredit -= n
-		from.write(m.fail, frame.AppendData(nil, id, p, false))
+		from.put(m.fail, id, sender, n, -1, false)
 		m.settle()
 	}
 	if from.connCredit != m.conn {
