@@ -564,7 +564,7 @@ func TestSettingsAreAcknowledgedLast(t *testing.T) {
 	for window := int64(0); window != 1; {
 		runtime.Gosched()
 		tr.mu.Lock()
-		window = tr.link.window
+		window = tr.window
 		if len(tr.out) > 0 {
 			t.Error("they are acknowledged before all streams have the new window")
 		}
