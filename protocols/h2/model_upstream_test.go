@@ -300,7 +300,7 @@ func (w *crowd) bury(e *crowdEnd) {
 }
 
 func (w *crowd) frame(e *crowdEnd, f modelFrame) {
-	e.modelEnd.frame(w.fail, f)
+	e.frame(w.fail, f)
 	s := e.sides[f.Stream]
 	switch {
 	case f.Type == frame.Settings && f.Flags.Has(frame.Ack):
@@ -602,7 +602,9 @@ func (w *crowd) check() {
 
 // checkCredit checks that an end gets its connection credit back.
 func (w *crowd) checkCredit(e *crowdEnd) {
-	all, addr, size := map[string]h2.Account(nil), "", int64(4<<20)
+	var all map[string]h2.Account
+	var addr string
+	size := int64(4 << 20)
 	if e.site != nil {
 		all, addr = e.site.up.Accounts(), e.nc.RemoteAddr().String()
 	} else {
@@ -647,7 +649,7 @@ func (w *crowd) checkEnds(c *crowdCall) {
 }
 
 // checkResets checks that both ends learn of resets, and of nothing else.
-func (w *crowd) checkResets(c *crowdCall) {
+func (w *crowd) checkResets(c *crowdCall) { //nolint:gocyclo // a list of who may reset what
 	up, down := c.up, c.down
 	if up.reset {
 		switch {
