@@ -103,9 +103,12 @@ func (b *blocks) emit(f hpack.HeaderField) {
 		b.count++
 		b.cookie = b.cookie || f.Name == "cookie"
 	}
-	if b.over = b.over || b.size > b.maxSize || b.count > b.maxCount; !b.over {
-		b.fields = append(b.fields, f)
+	if b.size > b.maxSize || b.count > b.maxCount {
+		b.over = true
+		b.dec.SetEmitEnabled(false) // what is left changes the table, and nothing else
+		return
 	}
+	b.fields = append(b.fields, f)
 }
 
 // begin starts a block with a HEADERS frame.
@@ -113,6 +116,7 @@ func (b *blocks) begin(stream uint32, end bool) {
 	b.stream, b.end = stream, end
 	b.parts, b.raw, b.size, b.count, b.cookie, b.over = 0, 0, 0, 0, false, false
 	b.fields = b.fields[:0]
+	b.dec.SetEmitEnabled(true)
 }
 
 // add decodes a fragment. With last set the block is complete.
