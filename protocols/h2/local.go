@@ -232,7 +232,9 @@ func (p *pipe) SetReadDeadline(t time.Time) error {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	if t.IsZero() {
+	left := time.Until(t)
+	if left <= 0 { // or there is none
+		p.come.Broadcast()
 		return nil
 	}
 	wake := func() {
@@ -241,9 +243,9 @@ func (p *pipe) SetReadDeadline(t time.Time) error {
 		p.come.Broadcast()
 	}
 	if p.timer == nil {
-		p.timer = time.AfterFunc(time.Until(t), wake)
+		p.timer = time.AfterFunc(left, wake)
 	} else {
-		p.timer.Reset(time.Until(t))
+		p.timer.Reset(left)
 	}
 	return nil
 }

@@ -755,6 +755,7 @@ func (w *crowd) finish(flood bool) {
 	w.settle()
 	for _, s := range w.sites {
 		s.closed.Store(false)
+		s.tells.streams = 100
 	}
 	w.drain()
 	for _, e := range w.ends() {
