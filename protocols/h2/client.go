@@ -37,6 +37,8 @@ type client struct {
 	closed  ring         // streams that were reset here a while ago
 
 	request    Request // that is being opened
+	haste      int     // what makes the reader wait, see mostHaste
+	ramp       int     // streams that the client may have without that
 	nuisance   int     // frames that brought nothing forward
 	pingsInRow int     // PINGs since a server has sent something
 	pingTo     *back   // the server with a policy on PINGs that has sent something last
@@ -166,8 +168,12 @@ func (c *client) frame(h frame.Header, p []byte) error {
 
 // annoy counts a frame that brings nothing forward.
 func (c *client) annoy(n int) error {
-	if c.nuisance += n; c.nuisance > c.sw.limits.Nuisance {
+	l := &c.sw.limits
+	if c.nuisance += n; c.nuisance > l.Nuisance {
 		return frame.Err(frame.EnhanceYourCalm, "too many frames that bring nothing forward")
+	}
+	if c.nuisance > l.Nuisance/10 {
+		c.haste += n
 	}
 	return nil
 }
@@ -182,6 +188,9 @@ const (
 	// forData is what so many bytes of an answer in one frame forgive.
 	forData      = 1
 	forDataBytes = 1 << 10
+	// longBlock is what a header list that is too long counts, beside a KiB of
+	// its block each: decoded it may be a thousand times that (HPACK bombs).
+	longBlock = 4
 )
 
 func (c *client) data(h frame.Header, p []byte) error {
@@ -237,11 +246,11 @@ func (c *client) stray(h frame.Header) error {
 	if c.idle(h.Stream) {
 		return frame.Err(frame.ProtocolError, "a frame on an idle stream")
 	}
-	if c.unserved(h.Stream) {
-		return c.annoy(1)
-	}
-	if err := c.annoy(1); err != nil {
+	if err := c.annoy(1 + h.Length>>12); err != nil { // a whole connection window of it: 320
 		return err
+	}
+	if c.unserved(h.Stream) {
+		return nil
 	}
 	if !c.closed.has(h.Stream) {
 		// Closed by both sides, or by the client: it knows.
@@ -279,6 +288,11 @@ func (c *client) fragment(h frame.Header, p []byte) error {
 		return c.stray(frame.Header{Type: frame.Headers, Stream: h.Stream})
 	}
 	c.last = h.Stream
+	if c.in.over { // it has cost more than its answer will
+		if err := c.annoy(longBlock + c.in.raw>>10); err != nil {
+			return err
+		}
+	}
 	if c.goneAway {
 		return c.annoy(1) // it will learn from the GOAWAY that this was not served
 	}
@@ -324,6 +338,9 @@ func (c *client) open(id uint32) error {
 		c.conn.Step(protocols.StateActive)
 	}
 	c.bare = 0
+	if len(c.streams) > c.ramp {
+		c.haste++
+	}
 	if c.in.over {
 		s.reply(headersTooLarge)
 		return nil

@@ -38,7 +38,7 @@ func (c *client) read() error {
 			return err
 		}
 		have += n
-		used, err := c.take(buf[:have])
+		used, err := c.takePaced(buf[:have])
 		if err != nil {
 			return err
 		}
@@ -55,9 +55,24 @@ func (c *client) read() error {
 	}
 }
 
+// takePaced takes bytes, slowly if they ask for much at once: others would wait
+// for a flood until it is found to be one, or for a client that begins with all
+// streams it may have.
+func (c *client) takePaced(p []byte) (used int, err error) {
+	for {
+		n, wait, err := c.take(p[used:])
+		used += n
+		if err != nil || wait == 0 {
+			return used, err
+		}
+		time.Sleep(wait) // not at all if it is negative
+	}
+}
+
 // take feeds bytes to the state machine, and sees to it that what comes out
-// gets to its readers. It reports how much was used.
-func (c *client) take(p []byte) (used int, err error) {
+// gets to its readers. It reports how much was used, and how long to wait
+// before the rest.
+func (c *client) take(p []byte) (used int, wait time.Duration, err error) {
 	c.mu.Lock()
 	before := len(c.out)
 	c.heard = 0
@@ -69,6 +84,10 @@ func (c *client) take(p []byte) (used int, err error) {
 		used += n
 		if err == nil && len(c.out) > outMost+2*c.sw.limits.ConnWindow {
 			err = frame.Err(frame.EnhanceYourCalm, "answers are not read")
+		}
+		if c.haste >= mostHaste {
+			wait, c.haste = time.Duration(c.haste)*c.sw.limits.Pace, 0
+			break
 		}
 	}
 	left := p[used:]
@@ -87,7 +106,7 @@ func (c *client) take(p []byte) (used int, err error) {
 	if kick {
 		c.kickLater() // a reader must not wait for the client to read
 	}
-	return used, err
+	return used, wait, err
 }
 
 func isBlock(t frame.Type) bool { return t == frame.Headers || t == frame.Continuation }

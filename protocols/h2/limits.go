@@ -53,6 +53,12 @@ type Limits struct {
 	// tenth of it is forgiven each second, and all of it bit by bit for
 	// answers. Zero means 1,000; more ends the connection with ENHANCE_YOUR_CALM.
 	Nuisance int
+	// Pace is how long a client's reader waits for each stream of a burst beyond
+	// what the client has been seen to need (16, and one for each answer), and for
+	// each frame that brings nothing forward once there have been a tenth of Nuisance:
+	// what comes all at once would hold up the others. Zero means 100 us, a
+	// negative value not at all.
+	Pace time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -72,6 +78,7 @@ func (l Limits) withDefaults() Limits {
 	l.PingTimeout = cmp.Or(l.PingTimeout, 15*time.Second)
 	l.Memory = cmp.Or(l.Memory, 256<<20)
 	l.Nuisance = cmp.Or(l.Nuisance, 1000)
+	l.Pace = cmp.Or(l.Pace, 100*time.Microsecond)
 	return l
 }
 
@@ -104,6 +111,11 @@ const (
 	// mostIdleBacks is how many connections to servers in this process may be
 	// open before idle ones are closed early: each holds some 50 KiB.
 	mostIdleBacks = 512
+	// mostHaste is how much of what Limits.Pace is for is taken before the wait.
+	mostHaste = 8
+	// firstRamp is how many streams a new connection may have before more are
+	// paced. Each answer allows one more.
+	firstRamp = 16
 	// tinyUpdate is a WINDOW_UPDATE that costs more than it brings.
 	tinyUpdate = 64
 )

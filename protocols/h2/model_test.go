@@ -265,6 +265,7 @@ func newModel(fail modelFail, l h2.Limits) *model {
 	}
 	addr := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}
 	m.fake = h2.NewServer(addr, h2.ServerOptions{})
+	l.Pace = cmp.Or(l.Pace, -1)
 	m.sw = h2.New(h2.Config{Limits: l, Route: func(*h2.Request, *protocols.Conn) h2.Backend { return m.fake }})
 	ln := oneporttest.NewListener()
 	go func() {

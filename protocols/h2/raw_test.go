@@ -1,6 +1,7 @@
 package h2_test
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -98,6 +99,7 @@ func newEdge(t *testing.T, o options) *edge {
 	e := &edge{t: t, upstream: o.upstream, ln: oneporttest.NewListener(), release: make(chan struct{})}
 	web, rpc, fake := e.servers(o)
 	e.behind = fake
+	o.limits.Pace = cmp.Or(o.limits.Pace, -1) // what was sent is to be taken when all is quiet
 	e.sw = h2.New(h2.Config{
 		Route: e.route, Admit: o.admit, Limits: o.limits, Log: slog.New(slog.DiscardHandler),
 		Begun: func(c *protocols.Call) {

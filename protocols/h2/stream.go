@@ -387,6 +387,7 @@ func (s *stream) end(err error) {
 	}
 	if err == nil && s.origin != nil {
 		c.please(forAnswer)
+		c.ramp = min(c.ramp+1, c.sw.limits.Streams)
 	}
 	// Whoever has called still sees that it is gone: only the next stream of
 	// this client takes its place.

@@ -81,7 +81,7 @@ func New(cfg Config) *Switch {
 // Serve serves a connection whose client speaks HTTP/2: a *tls.Conn whose
 // handshake is done, or one in plaintext. It returns at once, and owns nc.
 func (sw *Switch) Serve(nc net.Conn) {
-	c := &client{sw: sw, conn: track(nc), streams: make(map[uint32]*stream)}
+	c := &client{sw: sw, conn: track(nc), streams: make(map[uint32]*stream), ramp: firstRamp}
 	c.attach(nc, c)
 	c.link = newLink(&sw.limits, int64(sw.limits.ConnWindow), true)
 	c.drained.L = &c.mu
