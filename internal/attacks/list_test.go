@@ -39,7 +39,7 @@ func attacks() []attack {
 		{name: "CONTINUATION without end", codes: tooMuch, once: func(c *attacker) []byte {
 			return frame.Header{Type: frame.Headers, Stream: c.next()}.Append(nil)
 		}, again: func(c *attacker) []byte { return frame.Header{Type: frame.Continuation, Stream: c.id}.Append(nil) }},
-		{name: "HPACK bomb", again: bomb, pause: 10 * time.Millisecond}, // answered 431 each time
+		{name: "HPACK bombs", codes: tooMuch, again: bomb, pause: 10 * time.Millisecond}, // answered 431, at first
 		{name: "HPACK bombs without a pause", codes: tooMuch, again: bomb},
 		{name: "SETTINGS", codes: tooMuch, again: func(*attacker) []byte { return frame.AppendSettings(nil) }},
 		{name: "SETTINGS that change windows", codes: tooMuch, once: func(c *attacker) []byte {

@@ -172,8 +172,8 @@ func (c *client) annoy(n int) error {
 	if c.nuisance += n; c.nuisance > l.Nuisance {
 		return frame.Err(frame.EnhanceYourCalm, "too many frames that bring nothing forward")
 	}
-	if c.nuisance > l.Nuisance/10 {
-		c.haste += n
+	if c.nuisance > l.Nuisance/20 {
+		c.haste += 2 * n
 	}
 	return nil
 }

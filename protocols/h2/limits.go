@@ -54,8 +54,8 @@ type Limits struct {
 	// answers. Zero means 1,000; more ends the connection with ENHANCE_YOUR_CALM.
 	Nuisance int
 	// Pace is how long a client's reader waits for each stream of a burst beyond
-	// what the client has been seen to need (16, and one for each answer), and for
-	// each frame that brings nothing forward once there have been a tenth of Nuisance:
+	// what the client has been seen to need (16, and one for each answer), and twice for
+	// each frame that brings nothing forward once there have been a twentieth of Nuisance:
 	// what comes all at once would hold up the others. Zero means 100 us, a
 	// negative value not at all.
 	Pace time.Duration
