@@ -106,8 +106,9 @@ const (
 	// mostDeciding is how many streams of all clients may wait for guards.
 	mostDeciding = 10_000
 	// mostCancels is how many answers from upstream a client may have cancelled
-	// of late, before it gets connections that it shares with its like.
-	mostCancels = 50
+	// of late, before it gets connections that it shares with its like. Fewer than what makes an
+	// upstream that is a switch of this kind take a connection slowly (Limits.Pace).
+	mostCancels = 16
 	// mostIdleBacks is how many connections to servers in this process may be
 	// open before idle ones are closed early: each holds some 50 KiB.
 	mostIdleBacks = 512

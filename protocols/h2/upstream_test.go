@@ -694,7 +694,7 @@ func TestClientsThatCancel(t *testing.T) {
 				good.send(good.get(1, "/fake/good"))
 				s := e.backend()
 				id := uint32(1)
-				for range 60 {
+				for range 30 {
 					bad.send(bad.get(id, "/fake/cancelled"), cancel(id))
 					bad.seen()
 					id += 2
