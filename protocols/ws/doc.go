@@ -30,5 +30,8 @@
 // and no write buffer: the handler runs in a goroutine of its own with a small
 // stack, so that net/http's is given back after the handshake.
 //
-// Locks: Server.mu, then Conn.mu; no socket operation under either.
+// [Server.Tunnel] hands upgrades on to a server elsewhere. A tunnel is a session
+// among the others, drained and counted with them, but its messages are not read.
+//
+// Locks: Server.mu, then Conn.mu or tunnel.mu; no socket operation under any.
 package ws

@@ -62,18 +62,25 @@ const closeWait = 5 * time.Second
 // begins to.
 type HandlerFunc func(ctx context.Context, c *Conn) error
 
-// Server holds the open sessions of all routes. Its methods may be called
+// session is what a Server holds: a Conn, or a tunnel.
+type session interface {
+	Close(code int, reason string) // begins the end, and does not wait
+	abort()                        // cuts the connection off
+}
+
+// Server holds the open sessions of all routes, those of tunnels among them. Its methods may be called
 // concurrently.
 type Server struct {
 	log   *slog.Logger
 	write sync.Pool // gorilla's write buffers: idle sessions have none
 
 	mu       sync.Mutex // guards the fields below
-	open     map[*Conn]struct{}
+	open     map[session]struct{}
 	arriving int // accepted handshakes that are not in open yet
 	draining bool
 	idle     chan struct{} // closed when nothing is open or arriving; nil unless awaited
 
+	tunnels atomic.Int64 // open now
 	opened  atomic.Int64
 	slow    atomic.Int64
 	refused [numRefusals]atomic.Int64
@@ -86,7 +93,7 @@ func NewServer(log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{log: log, open: make(map[*Conn]struct{})}
+	return &Server{log: log, open: make(map[session]struct{})}
 }
 
 // Handler upgrades requests and runs h for each session. It may be mounted in
@@ -167,7 +174,7 @@ func (s *Server) lost() {
 }
 
 // add takes c under account and reports whether the drain has begun.
-func (s *Server) add(c *Conn) (late bool) {
+func (s *Server) add(c session) (late bool) {
 	s.opened.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,7 +183,7 @@ func (s *Server) add(c *Conn) (late bool) {
 	return s.draining
 }
 
-func (s *Server) remove(c *Conn, code int) {
+func (s *Server) remove(c session, code int) {
 	s.codes[codeIndex(code)].Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,11 +251,11 @@ func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 	case <-ctx.Done():
 	}
 	// The time is over: whoever was not told yet is told now, and then cut off.
-	s.each(func(c *Conn) { c.Close(CloseGoingAway, "server is going away") })
+	s.each(func(c session) { c.Close(CloseGoingAway, "server is going away") })
 	if s.emptyWithin(abortWait) {
 		return ctx.Err()
 	}
-	s.each((*Conn).abort)
+	s.each(session.abort)
 	s.emptyWithin(abortWait) // a handler that does not return now is left behind
 	return ctx.Err()
 }
@@ -258,7 +265,7 @@ func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 const abortWait = 500 * time.Millisecond
 
 // each calls f for every open session.
-func (s *Server) each(f func(*Conn)) {
+func (s *Server) each(f func(session)) {
 	s.mu.Lock()
 	conns := slices.Collect(maps.Keys(s.open))
 	s.mu.Unlock()
@@ -312,6 +319,7 @@ func (s *Server) empty() <-chan struct{} {
 // Stats are counts at one moment.
 type Stats struct {
 	Open    int              // sessions open now
+	Tunnels int              // those of Open that lead to a server elsewhere
 	Opened  int64            // sessions opened so far
 	Slow    int64            // sessions closed because their queue was full
 	Refused map[string]int64 // handshakes refused so far, by reason: a bounded set
@@ -320,7 +328,7 @@ type Stats struct {
 
 // Stats returns the counts. What never occurred is left out.
 func (s *Server) Stats() Stats {
-	st := Stats{Opened: s.opened.Load(), Slow: s.slow.Load(), Refused: map[string]int64{}, Closed: map[int]int64{}}
+	st := Stats{Tunnels: int(s.tunnels.Load()), Opened: s.opened.Load(), Slow: s.slow.Load(), Refused: map[string]int64{}, Closed: map[int]int64{}}
 	s.mu.Lock()
 	st.Open = len(s.open)
 	s.mu.Unlock()

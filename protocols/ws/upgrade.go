@@ -24,15 +24,20 @@ const (
 type refusal uint8
 
 const (
-	refusedNot       refusal = iota
-	refusedVersion1          // not HTTP/1.1: WebSocket over HTTP/2 is not offered
-	refusedUpgrade           // no upgrade asked for
-	refusedMethod            // not GET
-	refusedVersion           // not version 13
-	refusedKey               // no valid Sec-WebSocket-Key
-	refusedOrigin            // a web page of another origin
-	refusedDraining          // the server is going away
-	refusedHandshake         // the rest: the client left meanwhile
+	refusedNot         refusal = iota
+	refusedVersion1            // not HTTP/1.1: WebSocket over HTTP/2 is not offered
+	refusedUpgrade             // no upgrade asked for
+	refusedMethod              // not GET
+	refusedVersion             // not version 13
+	refusedKey                 // no valid Sec-WebSocket-Key
+	refusedOrigin              // a web page of another origin
+	refusedDraining            // the server is going away
+	refusedHandshake           // the rest: the client left meanwhile
+	refusedBody                // a request with a body, for a tunnel
+	refusedUnreachable         // the tunnel's upstream cannot be reached
+	refusedLate                // it takes too long
+	refusedInvalid             // it answers something that is no handshake
+	refusedUpstream            // it has refused by itself
 	numRefusals
 )
 
@@ -50,6 +55,12 @@ var refusals = [numRefusals]struct {
 	refusedOrigin:    {"origin", http.StatusForbidden, "pages of this origin may not connect"},
 	refusedDraining:  {"draining", http.StatusServiceUnavailable, "the server is going away"},
 	refusedHandshake: {"handshake", http.StatusInternalServerError, "the connection cannot be upgraded"},
+
+	refusedBody:        {"body", http.StatusBadRequest, "a WebSocket handshake has no body"},
+	refusedUnreachable: {"upstream_unreachable", http.StatusBadGateway, "the server cannot be reached"},
+	refusedLate:        {"upstream_late", http.StatusGatewayTimeout, "the server takes too long"},
+	refusedInvalid:     {"upstream_invalid", http.StatusBadGateway, "the server's answer is no WebSocket handshake"},
+	refusedUpstream:    {"upstream_refused", 0, ""}, // the answer is the upstream's
 }
 
 func (r refusal) String() string { return refusals[r].name }
@@ -75,6 +86,20 @@ func (r refusal) answer(w http.ResponseWriter) {
 // vet looks at a handshake before anything is hijacked. One that it does not
 // refuse has been admitted.
 func (s *Server) vet(r *http.Request, opts *Options) refusal {
+	why := vetForm(r)
+	switch {
+	case why != refusedNot:
+		return why
+	case !originAllowed(r, opts.Origins):
+		return refusedOrigin
+	case !s.admit():
+		return refusedDraining
+	}
+	return refusedNot
+}
+
+// vetForm looks at what makes a request a handshake (RFC 6455, 4.2.1).
+func vetForm(r *http.Request) refusal {
 	switch {
 	case r.ProtoMajor != 1:
 		return refusedVersion1
@@ -86,10 +111,6 @@ func (s *Server) vet(r *http.Request, opts *Options) refusal {
 		return refusedVersion
 	case !validKey(r.Header.Get("Sec-WebSocket-Key")):
 		return refusedKey
-	case !originAllowed(r, opts.Origins):
-		return refusedOrigin
-	case !s.admit():
-		return refusedDraining
 	}
 	return refusedNot
 }

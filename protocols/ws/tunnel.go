@@ -1,0 +1,270 @@
+package ws
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha1" //nolint:gosec // RFC 6455, 4.2.2 asks for it; it protects nothing
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/oneport-edge/oneport/protocols"
+)
+
+// TunnelOptions configures a Tunnel.
+type TunnelOptions struct {
+	// Dial opens a connection to the upstream, with TLS if need be. Required.
+	Dial func(context.Context) (net.Conn, error)
+	// Prepare may change the header that is sent upstream: forwarding fields, a
+	// request id. It sees it without the fields that end at this hop. Nil
+	// changes nothing.
+	Prepare func(out http.Header, in *http.Request)
+	// Timeout bounds the wait for the upstream's answer, dialing included. Zero
+	// means 10 s.
+	Timeout time.Duration
+	// Log receives failures of the upstream at Warn. Nil discards.
+	Log *slog.Logger
+	// Name is what the log calls the upstream.
+	Name string
+}
+
+const (
+	headBudget    = 64 << 10         // of the upstream's answer, its first lines included
+	informational = 5                // answers of 1xx that may come before it, as in net/http
+	refusalWait   = 30 * time.Second // for the body of an answer that is a refusal
+)
+
+// Tunnel gives a handler that hands upgrades on to another server. Whether a
+// page's Origin may connect is for that server to say, and so is what is spoken:
+// subprotocols, extensions, pings. What it answers but 101 is the client's
+// answer. Behind the handshakes bytes are moved and not looked at, but for where
+// its frames end: a drain closes with 1001 there.
+func (s *Server) Tunnel(opts TunnelOptions) http.Handler {
+	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Second)
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		why := vetForm(r)
+		switch {
+		case why != refusedNot:
+		case r.ContentLength != 0:
+			// The upstream would take the body for what comes behind the handshake.
+			why = refusedBody
+		case !s.admit():
+			why = refusedDraining
+		}
+		if why != refusedNot {
+			s.refused[why].Add(1)
+			why.answer(w)
+			return
+		}
+		s.tunnel(w, r, &opts)
+	})
+}
+
+// tunnel takes an admitted handshake to the upstream, and returns once the
+// tunnel stands or has come to nothing.
+func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOptions) {
+	a, err := ask(r, opts)
+	if err != nil {
+		s.lost()
+		if r.Context().Err() != nil {
+			s.refused[refusedHandshake].Add(1)
+			panic(http.ErrAbortHandler) // the client has left
+		}
+		opts.Log.Warn("upstream failed", "upstream", opts.Name, "err", err)
+		why := failure(err)
+		s.refused[why].Add(1)
+		why.answer(w)
+		return
+	}
+	if a.StatusCode != http.StatusSwitchingProtocols {
+		s.lost() // what is left is an ordinary request
+		s.refused[refusedUpstream].Add(1)
+		a.refuse(w)
+		return
+	}
+	client, brw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		_ = a.conn.Close()
+		s.lost()
+		s.refused[refusedHandshake].Add(1)
+		refusedHandshake.answer(w)
+		return
+	}
+	t := &tunnel{server: s, client: client, up: a.conn, call: protocols.CallFrom(r.Context())}
+	ahead, _ := brw.Peek(brw.Reader.Buffered()) // no more than is there
+	if err := t.begin(a); err != nil {
+		t.abort()
+		s.lost()
+		s.refused[refusedHandshake].Add(1)
+		return
+	}
+	if t.call != nil {
+		t.call.Detach()
+	}
+	s.tunnels.Add(1)
+	late := s.add(t)
+	go t.run(bytes.Clone(ahead)) // owned by the server: Drain waits for it
+	if late {
+		t.Close(CloseGoingAway, "")
+	}
+}
+
+// answer is what the upstream says to a handshake.
+type answer struct {
+	*http.Response
+	conn net.Conn
+	rest *bufio.Reader // behind the head
+}
+
+// errAnswer is an answer that is no handshake of a WebSocket, and no refusal.
+var errAnswer = errors.New("not an answer to a WebSocket handshake")
+
+// failure is what the client is told of an upstream that failed with err.
+func failure(err error) refusal {
+	var ne net.Error
+	switch {
+	case errors.As(err, &ne) && ne.Timeout():
+		return refusedLate
+	case errors.Is(err, errAnswer):
+		return refusedInvalid
+	}
+	return refusedUnreachable
+}
+
+// ask dials the upstream and repeats the handshake of r there.
+func ask(r *http.Request, opts *TunnelOptions) (*answer, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), opts.Timeout)
+	defer cancel()
+	up, err := opts.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = up.SetDeadline(time.Unix(1, 0)) })
+	a, err := exchange(up, r, opts)
+	if !stop() && err == nil {
+		err = ctx.Err() // the deadline in the past is set, or about to be
+	}
+	if err != nil {
+		_ = up.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// exchange writes the request and reads the head of the answer.
+func exchange(up net.Conn, r *http.Request, opts *TunnelOptions) (*answer, error) {
+	var b bytes.Buffer
+	uri := r.RequestURI
+	if !strings.HasPrefix(uri, "/") {
+		uri = r.URL.RequestURI() // what a proxy is sent names the host as well
+	}
+	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\n", uri, r.Host)
+	out := r.Header.Clone()
+	removeHopByHop(out)
+	out.Del("Content-Length") // 0, if there is one
+	if opts.Prepare != nil {
+		opts.Prepare(out, r)
+	}
+	writeUpgrade(&b, out)
+	if _, err := up.Write(b.Bytes()); err != nil {
+		return nil, err
+	}
+
+	budget := &io.LimitedReader{R: up, N: headBudget}
+	rest := bufio.NewReader(budget)
+	for range informational + 1 {
+		res, err := http.ReadResponse(rest, nil) //nolint:bodyclose // refuse reads it, and 101 has none
+		switch {
+		case err != nil && budget.N == 0:
+			return nil, fmt.Errorf("%w: its head is longer than %d bytes", errAnswer, headBudget)
+		case err != nil:
+			return nil, unreadable(err)
+		case res.StatusCode == http.StatusSwitchingProtocols:
+			err := checkAccept(res.Header, r.Header.Get("Sec-WebSocket-Key"))
+			return &answer{res, up, rest}, err
+		case res.StatusCode >= http.StatusOK:
+			budget.N = math.MaxInt64
+			return &answer{res, up, rest}, nil
+		case res.StatusCode < http.StatusContinue: // net/http would panic
+			return nil, fmt.Errorf("%w: status %d", errAnswer, res.StatusCode)
+		}
+	}
+	return nil, fmt.Errorf("%w: more than %d informational ones", errAnswer, informational)
+}
+
+// unreadable tells a connection that failed from bytes that are no HTTP.
+func unreadable(err error) error {
+	var ne net.Error
+	if errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return fmt.Errorf("no answer: %w", err)
+	}
+	return fmt.Errorf("%w: %w", errAnswer, err)
+}
+
+// checkAccept looks for proof that the upstream has understood the handshake
+// with key, as a client has to (RFC 6455, 4.1).
+func checkAccept(h http.Header, key string) error {
+	if !websocket.IsWebSocketUpgrade(&http.Request{Header: h}) {
+		return fmt.Errorf("%w: 101 without Upgrade: websocket", errAnswer)
+	}
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // as RFC 6455 has it
+	if h.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]) {
+		return fmt.Errorf("%w: wrong Sec-WebSocket-Accept", errAnswer)
+	}
+	return nil
+}
+
+// refuse hands an answer on that is not 101.
+func (a *answer) refuse(w http.ResponseWriter) {
+	defer a.conn.Close()
+	_ = a.conn.SetDeadline(time.Now().Add(refusalWait)) // an error shows when reading
+	removeHopByHop(a.Header)
+	h := w.Header()
+	for name, values := range a.Header {
+		h[name] = values
+	}
+	w.WriteHeader(a.StatusCode)
+	if _, err := io.Copy(w, a.Body); err != nil {
+		panic(http.ErrAbortHandler) // only a broken connection tells that it is not whole
+	}
+}
+
+// hopByHop are the fields that mean this connection (RFC 9110, 7.6.1), and those
+// that older servers take for such.
+var hopByHop = [...]string{
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// removeHopByHop removes what ends at this hop, and what Connection names.
+func removeHopByHop(h http.Header) {
+	for _, line := range h["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range hopByHop {
+		delete(h, name)
+	}
+}
+
+// writeUpgrade ends a head, of a request or an answer, with what Upgrade needs.
+func writeUpgrade(b *bytes.Buffer, h http.Header) {
+	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	_ = h.Write(b) // a Buffer takes everything
+	b.WriteString("\r\n")
+}
