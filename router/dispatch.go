@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 
@@ -17,7 +18,7 @@ import (
 type shared struct {
 	rpc     *grpc.Server
 	sockets *http.ServeMux
-	routes  routes
+	table   *atomic.Pointer[table]
 	web     http.Handler
 }
 
@@ -35,17 +36,15 @@ func (h *shared) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.sockets.ServeHTTP(w, r)
 			return
 		}
+		h.table.Load().handler(r, true, h.web).ServeHTTP(w, r)
+		return
 	case protocols.HTTP:
 		if r.ProtoMajor == 1 && protocols.IsGRPC(r.Method, r.Header.Get("Content-Type")) {
 			http.Error(w, "gRPC needs HTTP/2", http.StatusHTTPVersionNotSupported)
 			return
 		}
 	}
-	if protocolOf(r) == protocols.HTTP {
-		h.routes.handler(r.URL.Path, h.web).ServeHTTP(w, r)
-		return
-	}
-	h.web.ServeHTTP(w, r)
+	h.table.Load().handler(r, false, h.web).ServeHTTP(w, r)
 }
 
 func protocolOf(r *http.Request) protocols.Protocol {

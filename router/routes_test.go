@@ -45,8 +45,8 @@ func TestRoutesThatCannotBe(t *testing.T) {
 		sharedH2 bool
 	}{
 		"leads nowhere":             {route: router.Route{GRPC: "*"}},
-		"or neither":                {route: router.Route{To: h2}},
-		"names GRPC and Path":       {route: router.Route{GRPC: "*", Path: "/", To: h2}},
+		"or none of them":           {route: router.Route{To: h2}},
+		"names GRPC, Path":          {route: router.Route{GRPC: "*", Path: "/", To: h2}},
 		"does not begin with /":     {route: router.Route{Path: "api/", To: h2}},
 		"names no gRPC service":     {route: router.Route{GRPC: "/a.B/C", To: h2}},
 		"gRPC needs HTTP/2":         {route: router.Route{GRPC: "*", To: h1}},
@@ -299,4 +299,99 @@ func (l *sharedListener) Accept() (net.Conn, error) {
 func (l *sharedListener) Close() error {
 	l.once.Do(func() { close(l.done) })
 	return nil
+}
+
+// WebSockets, hosts, methods, headers and redirects; and what replaces them all
+// while the port serves.
+func TestRoutesNarrowed(t *testing.T) {
+	far := newServer()
+	far.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "far "+r.URL.Path) })
+	ln := localhost(t)
+	serveOn(t, far, router.Listener{Listener: ln, Plaintext: true})
+	h1, h2 := reach(t, "http://"+ln.Addr().String(), nil), reach(t, "h2c://"+ln.Addr().String(), nil)
+
+	near := newServer()
+	near.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "near "+r.URL.Path) })
+	near.Routes = []router.Route{
+		{Path: "/host", Hosts: []string{"other.example.com"}, To: h2},
+		{Path: "/host1", Hosts: []string{oneporttest.Name}, To: h1},
+		{Path: "/method", Methods: []string{"POST"}, To: h2},
+		{Path: "/header", Headers: map[string]string{"X-Canary": "1"}, To: h2},
+		{Path: "/old/", Redirect: "/new/*", RedirectStatus: http.StatusFound},
+		{WebSocket: "/far/", To: h1},
+	}
+	port := oneporttest.Listen(t, near)
+	for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {
+		for path, want := range map[string]string{
+			"/host": "near /host", "/host1": "far /host1", "/method": "near /method", "/header": "near /header", "/old/x?y=z": "near /new/x",
+		} {
+			if _, body := get(t, c, port.URL(path)); body != want {
+				t.Errorf("HTTP/%s: %s: %q, want %q", version, path, body, want)
+			}
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, port.URL("/header"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Canary", "1")
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if string(body) != "far /header" {
+			t.Errorf("HTTP/%s: with the header: %q", version, body)
+		}
+	}
+	if err := near.SetRoutes([]router.Route{{Path: "/header", To: h1}, {Path: "bad", To: h1}}); err == nil || !strings.Contains(err.Error(), "does not begin with /") {
+		t.Errorf("bad routes: %v", err)
+	}
+	if _, body := get(t, port.HTTP2(), port.URL("/host1")); body != "far /host1" {
+		t.Errorf("bad routes have changed something: %q", body)
+	}
+	if err := near.SetRoutes([]router.Route{{Path: "/", To: h2}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, body := get(t, port.HTTP2(), port.URL("/method")); body != "far /method" {
+		t.Errorf("new routes: %q", body)
+	}
+}
+
+func TestRoutePathsThatAreTheSame(t *testing.T) {
+	far := newServer()
+	far.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "far") })
+	ln := localhost(t)
+	serveOn(t, far, router.Listener{Listener: ln, Plaintext: true})
+	for _, scheme := range []string{"h2c://", "http://"} {
+		near := newServer()
+		near.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "near") })
+		near.Routes = []router.Route{{Path: "/admin/", To: reach(t, scheme+ln.Addr().String(), nil)}}
+		port := oneporttest.Listen(t, near)
+		for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {
+			for path, want := range map[string]string{
+				"/admin/": "far", "/%61dmin/": "far", "/x/..//admin/": "far", "/./admin/": "far", "/x/../admin/": "far", "/x/%2e%2e/admin/": "far",
+				"/admin/../x": "near", "/admin": "near", "/admin%2fx": "400", "/admin/%5cx": "400", "/admin/%00": "400",
+			} {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, port.URL("/"), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.URL.Opaque = path // as it is
+				res, err := c.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, _ := io.ReadAll(res.Body)
+				_ = res.Body.Close()
+				got := string(body)
+				if res.StatusCode != http.StatusOK {
+					got = strings.Fields(res.Status)[0]
+				}
+				if got != want {
+					t.Errorf("%s by HTTP/%s: %s: %q, want %q", scheme, version, path, got, want)
+				}
+			}
+		}
+	}
 }

@@ -132,10 +132,13 @@ func (s *Server) serve(ctx context.Context, listeners []Listener) error {
 // build makes everything that Serve needs, or says what is wrong.
 func (s *Server) build(listeners []Listener) (*port, error) {
 	p := &port{Server: s}
-	for i := range s.Routes {
-		if err := s.Routes[i].validate(); err != nil {
+	s.noCalls.Store(slices.ContainsFunc(listeners, func(l Listener) bool { return l.SharedH2 }))
+	if s.table.Load() == nil {
+		if err := s.SetRoutes(s.Routes); err != nil {
 			return nil, err
 		}
+	} else if s.noCalls.Load() && s.table.Load().hasCalls() {
+		return nil, errSharedCalls
 	}
 	s.mu.Lock()
 	sockets, err := socketMux(s.routes, s.sessions, s.Sockets)
@@ -151,7 +154,7 @@ func (s *Server) build(listeners []Listener) (*port, error) {
 		web = http.NotFoundHandler()
 	}
 	rest.Adopt(web, s.TrustedProxies, s.Log)
-	p.web = rest.NewServer(s.restOptions(&shared{rpc: p.rpc, sockets: sockets, routes: p.Routes, web: web}))
+	p.web = rest.NewServer(s.restOptions(&shared{rpc: p.rpc, sockets: sockets, table: &s.table, web: web}))
 	p.buildSwitch(listeners[0].Listener.Addr())
 	p.plain = rest.NewPlainServer(s.RedirectPlain, s.Log)
 	p.queue = mux.NewQueue(listeners[0].Listener.Addr())
@@ -210,9 +213,6 @@ func (p *port) buildMuxes(listeners []Listener) error {
 			Log:         p.Log,
 		}
 		if l.SharedH2 {
-			if slices.ContainsFunc(p.Routes, func(r Route) bool { return r.GRPC != "" }) {
-				return errors.New("router: routes of gRPC calls need the stream switch, and a listener has SharedH2")
-			}
 			m.HTTP2 = p.queue.Deliver // net/http tells the two apart as we do
 		}
 		if !l.Plaintext {

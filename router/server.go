@@ -53,8 +53,9 @@ type Server struct {
 	// is told to trust TrustedProxies alone, and to hand on the request's context.
 	HTTP http.Handler
 
-	// Routes send calls to servers elsewhere. What none of them takes is for
-	// HTTP, GRPC and the WebSockets of this process.
+	// Routes send calls to servers elsewhere; the first that matches counts. What
+	// none of them takes is for HTTP, GRPC and the WebSockets of this process.
+	// SetRoutes replaces them while the Server serves.
 	Routes []Route
 
 	// Guards admit or refuse each call: HTTP requests, gRPC calls and WebSocket
@@ -109,6 +110,8 @@ type Server struct {
 	quitOnce sync.Once
 	draining chan struct{}             // closed by drain
 	streams  atomic.Pointer[h2.Switch] // once served
+	table    atomic.Pointer[table]     // of Routes, or what SetRoutes has put in their place
+	noCalls  atomic.Bool               // routes of gRPC calls cannot be served
 
 	mu     sync.Mutex // guards the fields below, until served
 	routes []socketRoute

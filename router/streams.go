@@ -45,22 +45,40 @@ func (p *port) buildSwitch(addr net.Addr) {
 
 func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 	path, _, _ := strings.Cut(r.Path, "?")
+	t := p.table.Load()
+	a := asked{host: r.Authority, method: r.Method, path: path, fields: r}
 	if !r.GRPC() {
-		if to := routes(p.Routes).forRequest(path); to != nil && to.Streams() != nil {
-			p.distrust(r, from)
-			return to.Streams()
-		}
-		return p.webH2
+		return p.routeRequest(t, r, &a, from)
 	}
 	if contentType := r.Get("content-type"); hasUpper(contentType) {
 		// grpc-go compares as the specification writes it, in lower case.
 		r.Set("content-type", strings.ToLower(contentType))
 	}
 	p.distrust(r, from)
-	if to := routes(p.Routes).forCall(path); to != nil {
-		return to.Streams()
+	if len(t.routes) > 0 {
+		if route := t.forCall(&a); route != nil {
+			return route.To.Streams()
+		}
 	}
 	return p.rpcH2
+}
+
+// routeRequest is for what is no gRPC call: net/http takes what has no route,
+// and what a stream cannot be handed on for.
+func (p *port) routeRequest(t *table, r *h2.Request, a *asked, from *protocols.Conn) h2.Backend {
+	if len(t.routes) == 0 {
+		return p.webH2
+	}
+	var ok bool
+	if a.path, ok = routePath(a.path); !ok {
+		return p.webH2
+	}
+	route := t.forRequest(a)
+	if route == nil || route.To == nil || route.To.Streams() == nil {
+		return p.webH2
+	}
+	p.distrust(r, from)
+	return route.To.Streams()
 }
 
 // distrust takes out what a stranger says of who it is. For net/http, rest does it.

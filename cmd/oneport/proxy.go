@@ -18,7 +18,7 @@ func proxyCommand() *cobra.Command {
 		Use:   "proxy",
 		Short: "Stand before other servers, on one TLS port, without a configuration file",
 		Long: `Stand before other servers on one TLS port: gRPC calls go to one, plain HTTP
-requests to another. Both may come on one connection. Without --cert and --key
+requests to another, WebSockets to a third. All may come on one connection. Without --cert and --key
 the port has a development certificate.
 
 A server is host:port, for --grpc, or a URL:
@@ -27,9 +27,9 @@ A server is host:port, for --grpc, or a URL:
   grpcs          HTTP/2 with TLS
   grpc+unix:///run/app.sock, http+unix:///run/app.sock    a socket
 
-WebSocket upgrades are not handed on.`,
+WebSockets go to --ws, or else to --http if that is an http or https URL.`,
 		Example: `  oneport proxy --grpc 127.0.0.1:50051
-  oneport proxy --listen :8443 --http http://127.0.0.1:8080 --grpc 127.0.0.1:50051 --cert tls.crt --key tls.key`,
+  oneport proxy --listen :8443 --http http://127.0.0.1:8080 --grpc 127.0.0.1:50051 --ws http://127.0.0.1:8081 --cert tls.crt --key tls.key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := newLog(cmd.ErrOrStderr(), format, level)
@@ -59,6 +59,7 @@ WebSocket upgrades are not handed on.`,
 	f.StringVar(&opts.Plaintext, "plaintext", "", "address of a plaintext port beside it (HTTP/1 and h2c)")
 	f.StringVar(&opts.HTTP, "http", "", "URL of the server of plain HTTP")
 	f.StringVar(&opts.GRPC, "grpc", "", "host:port or URL of the server of gRPC")
+	f.StringVar(&opts.WebSocket, "ws", "", "URL of the server of WebSockets; --http if that speaks HTTP/1.1")
 	f.StringVar(&opts.CertFile, "cert", "", "certificate, PEM; reloaded when it changes")
 	f.StringVar(&opts.KeyFile, "key", "", "its key")
 	f.StringVar(&opts.CertDir, "certs", "certs/dev", "directory of the development certificates, if --cert is not given")

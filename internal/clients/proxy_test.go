@@ -33,14 +33,14 @@ func (d *demo) proxy(t *testing.T) {
 	})
 	t.Run("nghttp", p.nghttp)
 	t.Run("h2load", p.h2load)
-	for _, script := range []string{"http1", "http2", "grpc", "connect"} {
+	for _, script := range []string{"http1", "http2", "ws", "grpc", "connect", "browser"} {
 		t.Run(script, func(t *testing.T) { t.Logf("\n%s", p.node(t, script)) })
 	}
 	t.Run("grpc_client", func(t *testing.T) { t.Logf("\n%s", p.python(t, "grpc_client")) })
 }
 
 // ownConn are the steps of the scripts that ask the server for the client's own connection.
-const ownConn = "ONEPORT_SKIP=certificate|without ALPN|server name|agent that keeps|one connection|^plaintext|prior knowledge|fetch, plain"
+const ownConn = "ONEPORT_SKIP=certificate|fetch /api/whoami|/ws/whoami|without ALPN|server name|agent that keeps|one connection|^plaintext|prior knowledge|fetch, plain"
 
 var listening = regexp.MustCompile(`msg=listening address=(\S+)`)
 
@@ -48,7 +48,7 @@ var listening = regexp.MustCompile(`msg=listening address=(\S+)`)
 func (d *demo) before(t *testing.T) *demo {
 	t.Helper()
 	p := serve(t, d.cmd.Path, []string{
-		"proxy", "--certs", d.certs, "--listen", "127.0.0.1:0", "--plaintext", "127.0.0.1:0", "--http", "h2c://" + d.plain, "--grpc", d.plain,
+		"proxy", "--certs", d.certs, "--listen", "127.0.0.1:0", "--plaintext", "127.0.0.1:0", "--http", "h2c://" + d.plain, "--grpc", d.plain, "--ws", "http://" + d.plain,
 	}, 2)
 	p.certs, p.strangers = d.certs, d.strangers
 	p.env = append(p.env, ownConn)

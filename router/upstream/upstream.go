@@ -36,6 +36,7 @@ type Options struct {
 type Upstream struct {
 	name    string
 	target  target
+	tls     *tls.Config
 	streams *h2.Upstream // nil if it speaks HTTP/1 alone
 	proxy   http.Handler // of requests that net/http has taken
 	close   func()
@@ -81,7 +82,8 @@ func New(rawURL string, opts Options) (*Upstream, error) {
 		cfg = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	cfg.ServerName = cmp.Or(cfg.ServerName, at.host)
-	transport := newTransport(at, cfg)
+	u.tls = cfg
+	transport := newTransport(at, cfg.Clone())
 	u.proxy = newProxy(u.name, at, transport, opts.Log)
 	u.close = transport.CloseIdleConnections
 	if at.scheme == schemeHTTP || at.scheme == schemeHTTPS {
@@ -184,6 +186,23 @@ func (t target) dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, t.network, t.addr)
 }
 
+// DialHTTP1 opens a connection of its own on which HTTP/1.1 is spoken, for what
+// takes one over: a WebSocket.
+func (u *Upstream) DialHTTP1(ctx context.Context) (net.Conn, error) {
+	nc, err := u.target.dial(ctx)
+	if err != nil || u.target.scheme != schemeHTTPS {
+		return nc, err
+	}
+	cfg := u.tls.Clone()
+	cfg.NextProtos = []string{"http/1.1"}
+	tc := tls.Client(nc, cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		_ = nc.Close() // the handshake's error says more
+		return nil, err
+	}
+	return tc, nil
+}
+
 // errNoH2 is what a TLS server is told off for.
 var errNoH2 = errors.New("the server does not offer h2 (ALPN)")
 
@@ -220,6 +239,31 @@ const (
 	forwardedHost  = "x-forwarded-host"
 	requestID      = "x-request-id"
 )
+
+// Forward tells an HTTP/1.1 server who asks, in the header that goes to it. What
+// an untrusted client said of itself has been taken out of in before.
+func Forward(out http.Header, in *http.Request) {
+	call := protocols.CallFrom(in.Context())
+	if call == nil {
+		return
+	}
+	from := call.Conn.Remote.Addr().String()
+	if before := strings.Join(in.Header.Values(forwardedFor), ", "); before != "" {
+		from = before + ", " + from
+	}
+	out.Set(forwardedFor, from)
+	if out.Get(forwardedProto) == "" {
+		proto := "http"
+		if call.Conn.TLS != nil {
+			proto = "https"
+		}
+		out.Set(forwardedProto, proto)
+	}
+	if out.Get(forwardedHost) == "" {
+		out.Set(forwardedHost, in.Host)
+	}
+	out.Set(requestID, call.RequestID())
+}
 
 // prepare tells the server who asks. What an untrusted client said of itself
 // has been taken out before.
