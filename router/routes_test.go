@@ -360,12 +360,12 @@ func TestRoutesNarrowed(t *testing.T) {
 
 func TestRoutePathsThatAreTheSame(t *testing.T) {
 	far := newServer()
-	far.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "far") })
+	far.HTTP = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "far") })
 	ln := localhost(t)
 	serveOn(t, far, router.Listener{Listener: ln, Plaintext: true})
 	for _, scheme := range []string{"h2c://", "http://"} {
 		near := newServer()
-		near.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "near") })
+		near.HTTP = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "near") })
 		near.Routes = []router.Route{{Path: "/admin/", To: reach(t, scheme+ln.Addr().String(), nil)}}
 		port := oneporttest.Listen(t, near)
 		for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -233,10 +234,7 @@ func (a *answer) refuse(w http.ResponseWriter) {
 	defer a.conn.Close()
 	_ = a.conn.SetDeadline(time.Now().Add(refusalWait)) // an error shows when reading
 	removeHopByHop(a.Header)
-	h := w.Header()
-	for name, values := range a.Header {
-		h[name] = values
-	}
+	maps.Copy(w.Header(), a.Header)
 	w.WriteHeader(a.StatusCode)
 	if _, err := io.Copy(w, a.Body); err != nil {
 		panic(http.ErrAbortHandler) // only a broken connection tells that it is not whole

@@ -248,21 +248,21 @@ func Forward(out http.Header, in *http.Request) {
 		return
 	}
 	from := call.Conn.Remote.Addr().String()
-	if before := strings.Join(in.Header.Values(forwardedFor), ", "); before != "" {
+	if before := strings.Join(in.Header.Values("X-Forwarded-For"), ", "); before != "" {
 		from = before + ", " + from
 	}
-	out.Set(forwardedFor, from)
-	if out.Get(forwardedProto) == "" {
+	out.Set("X-Forwarded-For", from)
+	if out.Get("X-Forwarded-Proto") == "" {
 		proto := "http"
 		if call.Conn.TLS != nil {
 			proto = "https"
 		}
-		out.Set(forwardedProto, proto)
+		out.Set("X-Forwarded-Proto", proto)
 	}
-	if out.Get(forwardedHost) == "" {
-		out.Set(forwardedHost, in.Host)
+	if out.Get("X-Forwarded-Host") == "" {
+		out.Set("X-Forwarded-Host", in.Host)
 	}
-	out.Set(requestID, call.RequestID())
+	out.Set("X-Request-ID", call.RequestID())
 }
 
 // prepare tells the server who asks. What an untrusted client said of itself
