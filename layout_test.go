@@ -86,6 +86,7 @@ var mayImport = []struct {
 	{"certs", nil, "certificates are for any server"},
 	{"proto/", nil, "generated code is for any client"},
 	{"router/upstream", []string{"protocols", "protocols/h2", "protocols/nbio"}, "it dials for the switch, and knows no client"},
+	{"router/config", nil, "a file's meaning is for others to act on"},
 	{"router", []string{"protocols/", "certs", "router/upstream"}, "router knows wires and policies both"},
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
 	{"internal/edge", []string{"router", "router/", "protocols/", "certs", "proto/"}, "assembles everything for the binary"},
@@ -132,6 +133,7 @@ var oneImporter = []struct {
 	{"github.com/pires/go-proxyproto", []string{"protocols/mux"}, "a PROXY header is read before anything else"},
 	{"github.com/gin-gonic/gin", []string{"protocols/rest", "router", "examples/", "bench"}, "a Gin engine is an http.Handler everywhere else; router's and examples' tests are embedders"},
 	{"github.com/gorilla/websocket", []string{"protocols/ws", "client", "oneporttest", "router", "internal/", "examples/", "bench"}, "serving is ws's business; the others are clients in tests"},
+	{"go.yaml.in/yaml/v4", []string{"router/config"}, "it is young; and a file that others read would have rules of their own"},
 	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},
 	{"golang.org/x/sys/unix", []string{"protocols/mux", "router", "router/upstream", "internal/", "bench"}, "system calls are rare, and each has its reason"},
 }
@@ -204,7 +206,7 @@ var onlyIn = []struct {
 }{
 	{"os.Exit", []string{"cmd/", "bench/"}, "a library never ends its process"},
 	{"os.Getenv", []string{"cmd/", "internal/"}, "the environment is the process's business"},
-	{"os.LookupEnv", []string{"cmd/", "internal/"}, "the environment is the process's business"},
+	{"os.LookupEnv", []string{"cmd/", "internal/", "router/config/"}, "the environment is the process's business; a file may ask for it by name"},
 	{"signal.Notify", []string{"cmd/", "examples/"}, "signals are the process's business"},
 	{"signal.NotifyContext", []string{"cmd/", "examples/"}, "signals are the process's business"},
 	{"flag.Parse", []string{"cmd/", "bench/", "examples/"}, "flags are the process's business"},

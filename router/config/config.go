@@ -1,0 +1,100 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is what a file says, with defaults filled in.
+type Config struct {
+	File      string
+	Listen    []Listener
+	TLS       TLS
+	Upstreams []Upstream // in the file's order
+	Routes    []Route    // the first that matches counts
+	Limits    Limits
+	Drain     Drain
+	Log       Log
+	Warnings  []Problem // risky, but not refused
+}
+
+// Pos is a place in the file; both count from 1.
+type Pos struct{ Line, Col int }
+
+// Listener is one address to listen on.
+type Listener struct {
+	Pos       Pos
+	Address   string // host:port; the host may be empty
+	Plaintext bool   // tls: off
+	// ProxyProtocol lists the peers that must send a PROXY header.
+	ProxyProtocol []netip.Prefix
+}
+
+// TLS is how the listeners that are not plaintext identify themselves, and
+// whom they ask for a certificate. Paths are absolute.
+type TLS struct {
+	Pos          Pos // zero if the file has no tls
+	Certificates []Certificate
+	Dev          bool // a development certificate instead
+	ClientCA     string
+	ClientAuth   string // "", "optional" or "required"
+}
+
+// Certificate is a pair of PEM files.
+type Certificate struct {
+	Pos       Pos
+	Cert, Key string
+}
+
+// Upstream is a server elsewhere.
+type Upstream struct {
+	Pos     Pos // of its name
+	Name    string
+	Servers []string // URLs; exactly one in this version
+}
+
+// Route sends what it matches somewhere. Exactly one of GRPC, WebSocket and Path
+// is set, or Passthrough and at least one of SNI and ALPN.
+type Route struct {
+	Pos Pos
+	// Name is the key name, or "routes[3]".
+	Name string
+
+	GRPC      string // pkg.Service, pkg.Service/Method or "*"
+	WebSocket string // a path, as Path
+	Path      string // ends in "/": everything below it; else exact
+
+	Hosts, Methods []string
+	// Headers must be present with that value; "" means any.
+	Headers map[string]string
+
+	// To is the name of an upstream.
+	To    string
+	ToPos Pos
+
+	// Redirect is a URL or a path, instead of To.
+	Redirect       string
+	RedirectStatus int // 308 by default; 0 without Redirect
+
+	SNI, ALPN   string
+	Passthrough string // host:port
+}
+
+// Limits bounds what clients can cost.
+type Limits struct {
+	Connections int // in all; 10,000 by default
+}
+
+// Drain is how a server ends.
+type Drain struct {
+	Timeout  time.Duration // 30 s by default
+	Spread   time.Duration // 20 s by default
+	NotReady time.Duration // 5 s by default
+}
+
+// Log is what is logged, and how.
+type Log struct {
+	Level  string // debug, info, warn or error; info by default
+	Format string // json or text; json by default
+	Access bool   // true by default
+}
