@@ -1,0 +1,344 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// The keys that say what a route takes.
+var kinds = []string{"grpc", "websocket", "path", "passthrough"}
+
+// routes reads what goes where.
+func (w *walker) routes(v value, c *Config) (list []Route) {
+	if !v.given() {
+		w.unused(c)
+		return nil
+	}
+	upstreams := make(map[string]*Upstream, len(c.Upstreams))
+	for i := range c.Upstreams {
+		upstreams[c.Upstreams[i].Name] = &c.Upstreams[i]
+	}
+	names := make(map[string]int)
+	seen := make(covered)
+	for _, item := range v.items() {
+		o := item.object("routes[]")
+		r := Route{Pos: item.pos(), Name: item.path}
+		if name := o.get("name"); name.given() {
+			r.Name = w.routeName(name, names)
+		}
+		if o.node.Kind == yaml.MappingNode {
+			w.route(&r, o, c, upstreams)
+			seen.warn(&r, o)
+		}
+		list = append(list, r)
+	}
+	if !slices.ContainsFunc(c.Listen, func(l Listener) bool { return !l.Plaintext }) && len(c.Listen) > 0 {
+		w.warnOfPassthrough(list)
+	}
+	c.Routes = list
+	w.unused(c)
+	return list
+}
+
+func (w *walker) routeName(v value, names map[string]int) string {
+	name := v.text()
+	if line, ok := names[name]; ok && name != "" {
+		v.problem("the route in line %d has that name", line)
+	}
+	names[name] = v.pos().Line
+	return name
+}
+
+// route reads one route.
+func (w *walker) route(r *Route, o object, c *Config, upstreams map[string]*Upstream) {
+	var given []string
+	for _, kind := range kinds {
+		if o.get(kind).given() {
+			given = append(given, kind)
+		}
+	}
+	switch {
+	case len(given) > 1:
+		o.problem("has %s: want one of them", strings.Join(given, " and "))
+		return
+	case len(given) == 0 && (o.get("sni").given() || o.get("alpn").given()):
+		o.missing("passthrough", "sni and alpn choose connections to pass through, say where to")
+		return
+	case len(given) == 0:
+		o.problem("takes nothing: want one of grpc, websocket and path, or sni or alpn with passthrough")
+		return
+	case given[0] == "passthrough":
+		w.passthrough(r, o)
+		return
+	}
+	r.GRPC = w.grpc(o.get("grpc"))
+	r.WebSocket = w.path(o.get("websocket"))
+	r.Path = w.path(o.get("path"))
+	for _, key := range []string{"sni", "alpn"} {
+		o.get(key).refuse("goes with passthrough alone")
+	}
+	w.narrow(r, o, given[0])
+	w.destination(r, o, given[0], c, upstreams)
+}
+
+// refuse reports a key that has no place where it is.
+func (v value) refuse(format string, args ...any) {
+	if v.given() {
+		v.problem(format, args...)
+	}
+}
+
+// grpcName is a service, or one method of it.
+var grpcName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(/[A-Za-z_][A-Za-z0-9_]*)?$`)
+
+func (w *walker) grpc(v value) string {
+	s := v.text()
+	switch {
+	case s == "" || s == "*" || grpcName.MatchString(s):
+	case strings.HasPrefix(s, "/") && grpcName.MatchString(s[1:]):
+		v.problem("a gRPC service has no slash before it; did you mean %q?", s[1:])
+	case strings.HasSuffix(s, "/*") && grpcName.MatchString(strings.TrimSuffix(s, "/*")):
+		v.problem("a service takes all its methods; did you mean %q?", strings.TrimSuffix(s, "/*"))
+	default:
+		v.problem("want pkg.Service, pkg.Service/Method or \"*\", have %s", shown(s))
+	}
+	return s
+}
+
+// longestPath is longer than a request's head may be.
+const longestPath = 16 << 10
+
+// path reads what router compares with a request's path, decoded and normalised:
+// what can never be equal to one is a mistake.
+func (w *walker) path(v value) string {
+	s := v.text()
+	switch {
+	case s == "":
+	case s[0] != '/':
+		v.problem("a path begins with \"/\", have %s", shown(s))
+	case len(s) > longestPath:
+		v.problem("a path has at most 16 KiB")
+	case strings.ContainsAny(s, "?#"):
+		v.problem("a path alone: a query and a fragment have no place here")
+	case strings.Contains(s, "//") || strings.Contains(s+"/", "/./") || strings.Contains(s+"/", "/../"):
+		v.problem("never fits: requests are compared without empty, \".\" and \"..\" elements")
+	case strings.ContainsAny(s, "\\\x00"):
+		v.problem("never fits: requests with a backslash or NUL in the path are refused")
+	case strings.ContainsAny(s, "*{}"):
+		v.warning("taken as it stands: there are no wildcards; a path that ends in \"/\" takes everything below it")
+	case strings.Contains(s, "%"):
+		v.warning("taken as it stands: requests are compared decoded")
+	}
+	return s
+}
+
+// narrow reads host, method and header.
+func (w *walker) narrow(r *Route, o object, kind string) {
+	r.Hosts = w.hosts(o.get("host"))
+	method := o.get("method")
+	for _, item := range method.itemsOrOne() {
+		switch s := item.text(); {
+		case s == "":
+		case !token.MatchString(s):
+			item.problem("%s is no method", shown(s))
+		case strings.ToUpper(s) != s:
+			item.problem("methods are compared as they stand; did you mean %q?", strings.ToUpper(s))
+		default:
+			r.Methods = append(r.Methods, s)
+		}
+	}
+	always := map[string]string{"grpc": "POST", "websocket": "GET"}[kind]
+	if len(r.Methods) > 0 && always != "" && !slices.Contains(r.Methods, always) {
+		method.warning("never fits: the method is always %s", always)
+	}
+	r.Headers = w.headers(o.get("header"))
+}
+
+// token is RFC 9110's, section 5.6.2.
+var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$")
+
+// hostPattern is a name, or any one label before one.
+var hostPattern = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$`)
+
+func (w *walker) hosts(v value) (list []string) {
+	for _, item := range v.itemsOrOne() {
+		s := item.text()
+		addr, err := netip.ParseAddr(strings.Trim(s, "[]"))
+		switch {
+		case s == "":
+			continue
+		case err == nil && addr.Is6() && s[0] != '[':
+			item.problem("an IPv6 address stands in brackets; did you mean %q?", "["+s+"]")
+		case err == nil || hostPattern.MatchString(s):
+		case strings.Contains(s, ":"):
+			item.problem("a host without scheme and port, as api.example.com, have %s", shown(s))
+		default:
+			item.problem("want a host, as api.example.com or \"*.example.com\", have %s", shown(s))
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+func (w *walker) headers(v value) map[string]string {
+	if !v.given() {
+		return nil
+	}
+	fields := make(map[string]string)
+	first := make(map[string]int)
+	for _, e := range v.entries() {
+		name := e.key.Value
+		at := value{w, e.key, e.value.path}
+		line, again := first[strings.ToLower(name)]
+		switch {
+		case !token.MatchString(name):
+			at.problem("no name of a header field")
+		case strings.EqualFold(name, "host"):
+			at.problem("the host has a key of its own: host")
+		case again:
+			at.problem("given twice, upper or lower case; first in line %d", line)
+		}
+		first[strings.ToLower(name)] = e.key.Line
+		fields[name], _ = e.value.anyText()
+	}
+	if len(fields) == 0 && v.node.Kind == yaml.MappingNode {
+		v.problem("names no field; remove it")
+	}
+	return fields
+}
+
+// destination reads to, or redirect.
+func (w *walker) destination(r *Route, o object, kind string, c *Config, upstreams map[string]*Upstream) {
+	to, redirect, status := o.get("to"), o.get("redirect"), o.get("status")
+	switch {
+	case to.given() && redirect.given():
+		redirect.problem("leads to an upstream too: want to or redirect")
+	case redirect.given() && kind != "path":
+		redirect.problem("goes with path alone")
+	case redirect.given():
+		r.Redirect = w.redirect(redirect)
+		r.RedirectStatus = w.status(status)
+		return
+	case !to.given():
+		o.missing("to", "say where it leads: to an upstream, or for a path with redirect")
+	}
+	status.refuse("goes with redirect")
+	r.To, r.ToPos = to.text(), to.pos()
+	if r.To == "" {
+		return
+	}
+	u := upstreams[r.To]
+	switch {
+	case u == nil && !w.full():
+		names := make([]string, len(c.Upstreams))
+		for i := range names {
+			names[i] = c.Upstreams[i].Name
+		}
+		to.problem("no upstream %s%s", shown(r.To), didYouMean(r.To, names))
+	case u == nil || len(u.Servers) == 0:
+	case kind == "websocket" && u.speaksHTTP2():
+		to.problem("WebSocket needs HTTP/1.1, and upstream %s speaks HTTP/2: want http:// or https://", shown(r.To))
+	case kind == "grpc" && !u.speaksHTTP2():
+		to.problem("gRPC needs HTTP/2, and upstream %s speaks HTTP/1.1: want grpc://, grpcs:// or h2c://", shown(r.To))
+	}
+}
+
+func (w *walker) redirect(v value) string {
+	s := v.text()
+	if s == "" {
+		return ""
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || strings.ContainsAny(s, "\r\n") || s[0] != '/' && (u.Scheme != "http" && u.Scheme != "https" || u.Host == ""):
+		v.problem("want a URL or a path, as https://www.example.com/ or /new/, have %s", shown(s))
+	case strings.Count(s, "*") > 1:
+		v.problem("one \"*\" stands for the rest of the request's path, not two")
+	}
+	return s
+}
+
+func (w *walker) status(v value) int {
+	n := v.number(defaultStatus, 300, 399)
+	if v.given() && !slices.Contains([]int{301, 302, 303, 307, 308}, n) {
+		v.problem("want 301, 302, 303, 307 or 308, have %d", n)
+	}
+	return n
+}
+
+// passthrough reads a route of connections that are not terminated here.
+func (w *walker) passthrough(r *Route, o object) {
+	for _, key := range []string{"to", "redirect", "status", "host", "method", "header"} {
+		o.get(key).refuse("has no place beside passthrough: the connection goes on as it came, and nobody sees what is in it")
+	}
+	r.Passthrough = o.get("passthrough").hostPort("want host:port, as \"127.0.0.1:9443\"", false, 1)
+	sni, alpn := o.get("sni"), o.get("alpn")
+	if !sni.given() && !alpn.given() {
+		o.get("passthrough").problem("needs sni or alpn: without them every connection would be passed through")
+	}
+	if r.SNI = sni.text(); r.SNI != "" {
+		if _, err := netip.ParseAddr(r.SNI); err == nil || !hostPattern.MatchString(r.SNI) {
+			sni.problem("want a host's name, as legacy.example.com or \"*.example.com\", have %s", shown(r.SNI))
+		}
+	}
+	if r.ALPN = alpn.text(); len(r.ALPN) > 255 {
+		alpn.problem("a protocol's name has at most 255 bytes (RFC 7301, 3.1)")
+	}
+}
+
+func (w *walker) warnOfPassthrough(list []Route) {
+	for i := range list {
+		if r := &list[i]; r.Passthrough != "" {
+			w.warning(r.Pos, fmt.Sprintf("routes[%d]", i), "never fits: passthrough needs TLS, and every listener has tls: off")
+		}
+	}
+}
+
+// covered is what earlier routes take whatever host, method and header are:
+// a kind and a pattern, and the line.
+type covered map[[2]string]int
+
+// warn reports a route that can never match because an earlier one takes it all.
+func (c covered) warn(r *Route, o object) {
+	var keys [][2]string // what would cover r, itself first
+	switch {
+	case r.GRPC != "":
+		service, _, _ := strings.Cut(r.GRPC, "/")
+		keys = [][2]string{{"grpc", r.GRPC}, {"grpc", service}, {"grpc", "*"}}
+	case r.WebSocket != "":
+		keys = prefixes("websocket", r.WebSocket)
+	case r.Path != "":
+		keys = prefixes("path", r.Path)
+	case r.Passthrough != "":
+		sni := strings.ToLower(r.SNI)
+		keys = [][2]string{{"passthrough", sni + " " + r.ALPN}, {"passthrough", sni + " "}, {"passthrough", " " + r.ALPN}}
+	default:
+		return
+	}
+	for _, k := range keys {
+		if line, ok := c[k]; ok && k != [2]string{"passthrough", " "} {
+			o.warning("never fits: the route in line %d takes all of it", line)
+			return
+		}
+	}
+	if len(r.Hosts)+len(r.Methods)+len(r.Headers) == 0 {
+		c[keys[0]] = r.Pos.Line
+	}
+}
+
+// prefixes is a path and every pattern that takes it.
+func prefixes(kind, path string) [][2]string {
+	list := [][2]string{{kind, path}}
+	for i := range len(path) {
+		if path[i] == '/' && len(path) <= longestPath {
+			list = append(list, [2]string{kind, path[:i+1]})
+		}
+	}
+	return list
+}

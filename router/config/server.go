@@ -1,0 +1,283 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// The defaults. Those of keys that are not here are nothing at all.
+const (
+	defaultConnections = 10_000
+	defaultTimeout     = 30 * time.Second
+	defaultSpread      = 20 * time.Second
+	defaultNotReady    = 5 * time.Second
+	defaultLevel       = "info"
+	defaultFormat      = "json"
+	defaultAccess      = true
+	defaultStatus      = 308
+)
+
+// mostConnections is more than a machine has memory for.
+const mostConnections = 10_000_000
+
+// config reads all of a file.
+func (w *walker) config(c *Config, root value) {
+	o := root.object("")
+	listen := o.get("listen")
+	c.Listen = w.listen(listen)
+	if !listen.given() {
+		o.missing("listen", `say where to listen, as listen: ":443"`)
+	}
+	c.TLS = w.tls(o, c.Listen)
+	c.Upstreams = w.upstreams(o.get("upstreams"))
+	c.Routes = w.routes(o.get("routes"), c)
+
+	limits := o.get("limits").objectIfGiven("limits")
+	c.Limits.Connections = limits.get("connections").number(defaultConnections, 1, mostConnections)
+
+	drain := o.get("drain").objectIfGiven("drain")
+	c.Drain = Drain{
+		Timeout:  drain.get("timeout").duration(defaultTimeout, time.Millisecond),
+		Spread:   drain.get("spread").duration(defaultSpread, 0),
+		NotReady: drain.get("not_ready").duration(defaultNotReady, 0),
+	}
+	if d := c.Drain; d.NotReady+d.Spread > d.Timeout {
+		w.drainWarning(drain, d)
+	}
+
+	log := o.get("log").objectIfGiven("log")
+	c.Log = Log{
+		Level:  log.get("level").oneOf(defaultLevel, "debug", "info", "warn", "error"),
+		Format: log.get("format").oneOf(defaultFormat, "json", "text"),
+		Access: log.get("access").boolean(defaultAccess),
+	}
+}
+
+// objectIfGiven is object for a mapping that may be missing.
+func (v value) objectIfGiven(name string) object {
+	if !v.given() {
+		return object{value: v}
+	}
+	return v.object(name)
+}
+
+func (w *walker) drainWarning(drain object, d Drain) {
+	for _, key := range []string{"timeout", "spread", "not_ready"} {
+		if v := drain.get(key); v.given() {
+			v.warning("not_ready and spread (%v and %v) take longer than timeout (%v): what is left then is cut off", d.NotReady, d.Spread, d.Timeout)
+			return
+		}
+	}
+}
+
+// listen reads where to listen: one address, or a list.
+func (w *walker) listen(v value) (list []Listener) {
+	switch {
+	case !v.given():
+		return nil
+	case v.node.Kind == yaml.ScalarNode:
+		return []Listener{{Pos: v.pos(), Address: w.address(v)}}
+	case v.node.Kind != yaml.SequenceNode:
+		v.problem("want an address, as \":443\", or a list, have %s", describe(v.node))
+		return nil
+	case len(v.node.Content) == 0:
+		v.problem("an empty list listens nowhere")
+	}
+	first := make(map[string]int)
+	for _, item := range v.items() {
+		l, at := Listener{Pos: item.pos()}, item
+		if item.node.Kind != yaml.ScalarNode {
+			o := item.object("listen[]")
+			if at = o.get("address"); !at.given() {
+				o.missing("address", "say where to listen")
+			}
+			l.Plaintext = o.get("tls").off()
+			l.ProxyProtocol = w.prefixes(o.get("proxy_protocol"))
+		}
+		l.Address = w.address(at)
+		if line, ok := first[l.Address]; ok && l.Address != "" && !anyPort(l.Address) {
+			at.problem("%s is in line %d already", shown(l.Address), line)
+		}
+		first[l.Address] = l.Pos.Line
+		list = append(list, l)
+	}
+	return list
+}
+
+func anyPort(address string) bool {
+	_, port, _ := net.SplitHostPort(address)
+	return port == "0"
+}
+
+// off reads the tls of a listener. YAML 1.1, and what writes it, has false for off.
+func (v value) off() bool {
+	if !v.given() {
+		return false
+	}
+	if v.node.Kind == yaml.ScalarNode {
+		switch v.node.Value {
+		case "off", "false":
+			return true
+		case "on", "true":
+			return false
+		}
+	}
+	v.problem("want on or off, have %s", describe(v.node))
+	return false
+}
+
+// hostName is what may stand before a port: a name, or an IPv4 address.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$`)
+
+// address reads where to listen.
+func (w *walker) address(v value) string {
+	if v.given() && v.node.Kind == yaml.ScalarNode && v.node.ShortTag() == "!!int" {
+		v.problem("want host:port; a port alone is written \":%s\"", v.node.Value)
+		return ""
+	}
+	return v.hostPort("want host:port, as \":443\" or \"127.0.0.1:8443\"", true, 0)
+}
+
+// hostPort reads an address with a numeric port.
+func (v value) hostPort(want string, mayBeEmpty bool, leastPort int) string {
+	s := v.text()
+	if s == "" {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		v.problem("%s, have %s", want, shown(s))
+		return ""
+	}
+	if _, err := netip.ParseAddr(host); err != nil && !hostName.MatchString(host) && (host != "" || !mayBeEmpty) {
+		v.problem("%s: %s is no host", want, shown(host))
+		return ""
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || int(n) < leastPort {
+		v.problem("%s: the port is a number from %d to 65535, not %s", want, leastPort, shown(port))
+		return ""
+	}
+	return s
+}
+
+// prefixes reads peers.
+func (w *walker) prefixes(v value) (list []netip.Prefix) {
+	if !v.given() {
+		return nil
+	}
+	items := v.items()
+	if v.node.Kind == yaml.SequenceNode && len(items) == 0 {
+		v.problem("an empty list trusts nobody; remove it")
+	}
+	for _, item := range items {
+		s := item.text()
+		if s == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(s)
+		if a, aerr := netip.ParseAddr(s); aerr == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		switch {
+		case err != nil:
+			item.problem("want a range of addresses, as 10.0.0.0/8, have %s", shown(s))
+			continue
+		case p.Masked() != p:
+			item.problem("%s has bits set behind the prefix; did you mean %q?", shown(s), p.Masked())
+			continue
+		case p.Bits() == 0:
+			item.warning("anybody can claim any address with a PROXY header; name your load balancers alone")
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// tls reads how the listeners identify themselves.
+func (w *walker) tls(root object, listeners []Listener) (t TLS) {
+	wanted := slices.ContainsFunc(listeners, func(l Listener) bool { return !l.Plaintext })
+	v := root.get("tls")
+	if !v.given() {
+		if wanted {
+			root.w.problem(listeners[0].Pos, "tls", "missing: give certificates, or dev: true, or listen with tls: off")
+		}
+		return t
+	}
+	o := v.object("tls")
+	t = TLS{
+		Pos:          v.pos(),
+		Certificates: w.certificates(o.get("certificates")),
+		Dev:          o.get("dev").boolean(false),
+		ClientCA:     o.get("client_ca").file(),
+		ClientAuth:   o.get("client_auth").oneOf("", "optional", "required"),
+	}
+	certs, ca, auth := o.get("certificates"), o.get("client_ca"), o.get("client_auth")
+	switch {
+	case certs.given() && t.Dev:
+		o.get("dev").problem("certificates are given too: want one of them")
+	case wanted && !certs.given() && !t.Dev && !o.has("acme") && v.node.Kind == yaml.MappingNode:
+		v.problem("want certificates, or dev: true")
+	case len(listeners) > 0 && !wanted:
+		v.warning("not used: every listener has tls: off")
+	}
+	if ca.given() && !auth.given() {
+		ca.problem("goes with client_auth: optional or required")
+	}
+	if auth.given() && !ca.given() {
+		auth.problem("goes with client_ca")
+	}
+	w.warnOfDev(t, o, listeners)
+	return t
+}
+
+// has reports whether a mapping has a key, known or not.
+func (v value) has(key string) bool {
+	if v.node == nil || v.node.Kind != yaml.MappingNode {
+		return false
+	}
+	for i := 0; i+1 < len(v.node.Content); i += 2 {
+		if v.node.Content[i].Value == key {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *walker) warnOfDev(t TLS, o object, listeners []Listener) {
+	if !t.Dev {
+		return
+	}
+	for _, l := range listeners {
+		host, _, _ := net.SplitHostPort(l.Address)
+		if a, err := netip.ParseAddr(host); l.Address == "" || l.Plaintext || host == "localhost" || err == nil && a.IsLoopback() {
+			continue
+		}
+		o.get("dev").warning("a development certificate, and %s is not this machine alone", shown(l.Address))
+		return
+	}
+}
+
+// certificates reads pairs of files.
+func (w *walker) certificates(v value) (list []Certificate) {
+	items := v.items()
+	if v.given() && v.node.Kind == yaml.SequenceNode && len(items) == 0 {
+		v.problem("an empty list gives no certificate")
+	}
+	for _, item := range items {
+		o := item.object("tls.certificates[]")
+		for _, key := range []string{"cert", "key"} {
+			if !o.get(key).given() {
+				o.missing(key, "a certificate is a pair of files, cert and key")
+			}
+		}
+		list = append(list, Certificate{Pos: item.pos(), Cert: o.get("cert").file(), Key: o.get("key").file()})
+	}
+	return list
+}

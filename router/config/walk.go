@@ -1,0 +1,272 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// maxProblems bounds what a file that is something else altogether is told.
+const maxProblems = 100
+
+// walker goes through the tree of one file and collects what is wrong.
+type walker struct {
+	file     string
+	dir      string // absolute
+	lines    []string
+	getenv   func(string) (string, bool)
+	problems []Problem
+	warnings []Problem
+}
+
+func (w *walker) line(n int) string {
+	if n < 1 || n > len(w.lines) {
+		return ""
+	}
+	return strings.TrimSuffix(w.lines[n-1], "\r")
+}
+
+func (w *walker) full() bool { return len(w.problems) >= maxProblems }
+
+func (w *walker) problem(at Pos, path, text string) {
+	if !w.full() {
+		w.problems = append(w.problems, Problem{w.file, at, path, text, w.line(at.Line)})
+	}
+}
+
+func (w *walker) warning(at Pos, path, text string) {
+	if len(w.warnings) < maxProblems {
+		w.warnings = append(w.warnings, Problem{w.file, at, path, text, w.line(at.Line)})
+	}
+}
+
+// value is what stands at one place of the file. Without a node it is what
+// does not stand there; all it gives then is zero.
+type value struct {
+	w    *walker
+	node *yaml.Node
+	path string
+}
+
+func (v value) given() bool { return v.node != nil }
+
+func (v value) pos() Pos {
+	if v.node == nil {
+		return Pos{}
+	}
+	return Pos{v.node.Line, v.node.Column}
+}
+
+func (v value) problem(format string, args ...any) {
+	if !v.w.full() {
+		v.w.problem(v.pos(), v.path, fmt.Sprintf(format, args...))
+	}
+}
+
+func (v value) warning(format string, args ...any) {
+	v.w.warning(v.pos(), v.path, fmt.Sprintf(format, args...))
+}
+
+// is reports whether v is given and of a kind, or else says what is wanted.
+func (v value) is(kind yaml.Kind, want string) bool {
+	if v.node == nil {
+		return false
+	}
+	if v.node.Kind != kind {
+		v.problem("want %s, have %s", want, describe(v.node))
+		return false
+	}
+	return true
+}
+
+// describe says in words what a node is.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch n.ShortTag() {
+	case "!!null":
+		return "nothing"
+	case "!!int", "!!float":
+		return "a number"
+	case "!!bool":
+		return "true or false"
+	case "!!timestamp":
+		return "a date"
+	}
+	return "text"
+}
+
+// plainKey is one that needs no quotes in a path.
+var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// shown is a text of the file as messages quote it.
+func shown(s string) string {
+	if r := []rune(s); len(r) > 64 {
+		s = string(r[:60]) + "..."
+	}
+	return strconv.Quote(s)
+}
+
+// below is the path of a key.
+func (v value) below(key string) string {
+	if !plainKey.MatchString(key) {
+		key = shown(key)
+	}
+	if v.path == "" {
+		return key
+	}
+	return v.path + "." + key
+}
+
+// entry is a key of a mapping and what it holds.
+type entry struct {
+	key   *yaml.Node
+	value value
+}
+
+// entries gives what a mapping holds. Keys that are no text, or given twice,
+// are problems and not among them.
+func (v value) entries() []entry {
+	if !v.is(yaml.MappingNode, "a mapping") {
+		return nil
+	}
+	var list []entry
+	first := make(map[string]int)
+	for i := 0; i+1 < len(v.node.Content); i += 2 {
+		key := v.node.Content[i]
+		at := value{v.w, key, v.path}
+		if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" && key.ShortTag() != "!!merge" {
+			at.problem("a key must be text, this is %s", describe(key))
+			continue
+		}
+		at.path = v.below(key.Value)
+		if line, ok := first[key.Value]; ok {
+			at.problem("given twice; first in line %d", line)
+			continue
+		}
+		first[key.Value] = key.Line
+		list = append(list, entry{key, value{v.w, v.node.Content[i+1], at.path}})
+	}
+	return list
+}
+
+// object is a mapping whose keys are known.
+type object struct {
+	value
+	fields map[string]value
+}
+
+// object reads a mapping of the schema, and refuses what is not in it.
+func (v value) object(name string) object {
+	o := object{value: v, fields: make(map[string]value)}
+	may := schema[name]
+	for _, e := range v.entries() {
+		key := value{v.w, e.key, e.value.path}
+		switch {
+		case slices.Contains(may.keys, e.key.Value):
+			o.fields[e.key.Value] = e.value
+		case slices.Contains(may.later, e.key.Value):
+			key.problem(notYet)
+		case !v.w.full():
+			key.problem("unknown key%s", didYouMean(e.key.Value, slices.Concat(may.keys, may.later)))
+		}
+	}
+	return o
+}
+
+// get gives the value of a key.
+func (o object) get(key string) value {
+	if v, ok := o.fields[key]; ok {
+		return v
+	}
+	return value{w: o.w, path: o.below(key)}
+}
+
+// missing reports a key that is not given. It stands where the mapping begins.
+func (o object) missing(key, why string) {
+	if o.given() && o.node.Kind == yaml.MappingNode {
+		o.w.problem(o.pos(), o.below(key), "missing: "+why)
+	}
+}
+
+// items gives what a list holds.
+func (v value) items() []value {
+	if !v.is(yaml.SequenceNode, "a list") {
+		return nil
+	}
+	list := make([]value, len(v.node.Content))
+	for i, n := range v.node.Content {
+		list[i] = value{v.w, n, fmt.Sprintf("%s[%d]", v.path, i)}
+	}
+	return list
+}
+
+// itemsOrOne is items, or a single text as a list of it.
+func (v value) itemsOrOne() []value {
+	if v.node != nil && v.node.Kind == yaml.ScalarNode {
+		return []value{v}
+	}
+	if !v.given() || !v.is(yaml.SequenceNode, "text or a list of it") {
+		return nil
+	}
+	list := v.items()
+	if len(list) == 0 {
+		v.problem("an empty list would fit nothing; remove it")
+	}
+	return list
+}
+
+// didYouMean suggests the nearest of some words, if one is near.
+func didYouMean(word string, words []string) string {
+	best, least := "", 3
+	if n := len([]rune(word)); n < 5 {
+		least = min(least, n/2+1)
+	}
+	for _, candidate := range words {
+		if abs(len(candidate)-len(word)) > 8 { // runes have up to 4 bytes
+			continue
+		}
+		if d := distance(strings.ToLower(word), strings.ToLower(candidate)); d < least {
+			best, least = candidate, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; did you mean " + shown(best) + "?"
+}
+
+func abs(n int) int { return max(n, -n) }
+
+// distance is how many letters must be added, removed, replaced or swapped with
+// their neighbour to make one word another (optimal string alignment).
+func distance(from, to string) int {
+	a, b := []rune(from), []rune(to)
+	var before []int
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range a {
+		next := make([]int, len(b)+1)
+		next[0] = i + 1
+		for j := range b {
+			swap := cmp.Compare(a[i], b[j]) // 0 or not
+			next[j+1] = min(row[j]+swap*swap, row[j+1]+1, next[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
+			}
+		}
+		before, row = row, next
+	}
+	return row[len(b)]
+}
