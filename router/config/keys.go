@@ -10,15 +10,23 @@ type known struct {
 // not be ignored, for a file that asks for auth would be served without.
 const notYet = "not in this version of oneport yet; remove it"
 
+// Keys that more than one place speaks of.
+const (
+	keyTLS         = "tls"
+	keyGRPC        = "grpc"
+	keyPath        = "path"
+	keyPassthrough = "passthrough"
+)
+
 // schema lists the mappings of the file by their path; docs/configuration.md
 // explains each key. What stands at upstreams and at header has names of its own.
 var schema = map[string]known{
 	"": {
-		keys:  []string{"listen", "tls", "upstreams", "routes", "limits", "drain", "log"},
+		keys:  []string{"listen", keyTLS, "upstreams", "routes", "limits", "drain", "log"},
 		later: []string{"auth", "redis", "admin"},
 	},
-	"listen[]": {keys: []string{"address", "tls", "proxy_protocol"}},
-	"tls": {
+	"listen[]": {keys: []string{"address", keyTLS, "proxy_protocol"}},
+	keyTLS: {
 		keys:  []string{"certificates", "dev", "client_ca", "client_auth"},
 		later: []string{"acme"},
 	},
@@ -29,8 +37,8 @@ var schema = map[string]known{
 	},
 	"routes[]": {
 		keys: []string{
-			"name", "grpc", "websocket", "path", "host", "method", "header",
-			"to", "redirect", "status", "sni", "alpn", "passthrough",
+			"name", keyGRPC, "websocket", keyPath, "host", "method", "header",
+			"to", "redirect", "status", "sni", "alpn", keyPassthrough,
 		},
 		later: []string{"auth", "limit"},
 	},

@@ -155,6 +155,11 @@ func (w *walker) failed() error {
 		return nil
 	}
 	sortProblems(w.problems)
+	if w.cut {
+		last := w.problems[len(w.problems)-1]
+		last.Path, last.Text = "", fmt.Sprintf("more is wrong than these %d problems", len(w.problems))
+		w.problems = append(w.problems, last)
+	}
 	return &Error{Problems: w.problems}
 }
 

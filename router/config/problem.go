@@ -3,9 +3,13 @@ package config
 import (
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Problem is one thing that is wrong with a file, or risky.
+//
+//nolint:errname // it is what its name says; Error is all of them
 type Problem struct {
 	File   string
 	Pos    Pos
@@ -39,27 +43,42 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// excerpt is the line of the file and the caret, each after a line break.
-func (p Problem) excerpt() string {
-	if strings.TrimSpace(p.Source) == "" {
-		return ""
-	}
-	return fmt.Sprintf("\n    %s\n    %s^", p.Source, indent(p.Source, p.Pos.Col))
-}
+// How much of a long line an excerpt shows, and how much of that before the place.
+const (
+	excerptWidth = 160
+	excerptAhead = 60
+)
 
-// indent is as wide as what stands before column col of line. Columns count
-// characters.
-func indent(line string, col int) string {
-	var b strings.Builder
-	for _, r := range line {
-		if col--; col < 1 {
+// excerpt is the line of the file and the caret, each after a line break. What
+// a terminal might obey is replaced. Columns count characters.
+func (p Problem) excerpt() string {
+	var line, indent strings.Builder
+	from := 1
+	if utf8.RuneCountInString(p.Source) > excerptWidth {
+		from = max(1, p.Pos.Col-excerptAhead)
+	}
+	col := 0
+	for _, r := range p.Source {
+		if col++; col < from {
+			continue
+		}
+		if col >= from+excerptWidth {
 			break
 		}
-		if r == '\t' {
-			b.WriteByte('\t')
-		} else {
-			b.WriteByte(' ')
+		if r != '\t' && !unicode.IsPrint(r) {
+			r = utf8.RuneError
+		}
+		line.WriteRune(r)
+		switch {
+		case col >= p.Pos.Col:
+		case r == '\t':
+			indent.WriteByte('\t') // as wide as the one above
+		default:
+			indent.WriteByte(' ')
 		}
 	}
-	return b.String()
+	if strings.TrimSpace(line.String()) == "" {
+		return ""
+	}
+	return fmt.Sprintf("\n    %s\n    %s^", line.String(), indent.String())
 }

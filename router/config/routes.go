@@ -12,7 +12,7 @@ import (
 )
 
 // The keys that say what a route takes.
-var kinds = []string{"grpc", "websocket", "path", "passthrough"}
+var kinds = []string{keyGRPC, "websocket", keyPath, keyPassthrough}
 
 // routes reads what goes where.
 func (w *walker) routes(v value, c *Config) (list []Route) {
@@ -49,7 +49,7 @@ func (w *walker) routes(v value, c *Config) (list []Route) {
 func (w *walker) routeName(v value, names map[string]int) string {
 	name := v.text()
 	if line, ok := names[name]; ok && name != "" {
-		v.problem("the route in line %d has that name", line)
+		v.problemf("the route in line %d has that name", line)
 	}
 	names[name] = v.pos().Line
 	return name
@@ -65,32 +65,34 @@ func (w *walker) route(r *Route, o object, c *Config, upstreams map[string]*Upst
 	}
 	switch {
 	case len(given) > 1:
-		o.problem("has %s: want one of them", strings.Join(given, " and "))
+		o.problemf("has %s: want one of them", strings.Join(given, " and "))
 		return
 	case len(given) == 0 && (o.get("sni").given() || o.get("alpn").given()):
-		o.missing("passthrough", "sni and alpn choose connections to pass through, say where to")
+		o.missing(keyPassthrough, "sni and alpn choose connections to pass through, say where to")
 		return
+	case len(given) == 0 && !o.complete():
+		return // one of its keys may be misspelt
 	case len(given) == 0:
-		o.problem("takes nothing: want one of grpc, websocket and path, or sni or alpn with passthrough")
+		o.problemf("takes nothing: want one of grpc, websocket and path, or sni or alpn with passthrough")
 		return
-	case given[0] == "passthrough":
+	case given[0] == keyPassthrough:
 		w.passthrough(r, o)
 		return
 	}
-	r.GRPC = w.grpc(o.get("grpc"))
+	r.GRPC = w.grpc(o.get(keyGRPC))
 	r.WebSocket = w.path(o.get("websocket"))
 	r.Path = w.path(o.get("path"))
 	for _, key := range []string{"sni", "alpn"} {
-		o.get(key).refuse("goes with passthrough alone")
+		o.get(key).refusef("goes with passthrough alone")
 	}
 	w.narrow(r, o, given[0])
 	w.destination(r, o, given[0], c, upstreams)
 }
 
-// refuse reports a key that has no place where it is.
-func (v value) refuse(format string, args ...any) {
+// refusef reports a key that has no place where it is.
+func (v value) refusef(format string, args ...any) {
 	if v.given() {
-		v.problem(format, args...)
+		v.problemf(format, args...)
 	}
 }
 
@@ -102,11 +104,11 @@ func (w *walker) grpc(v value) string {
 	switch {
 	case s == "" || s == "*" || grpcName.MatchString(s):
 	case strings.HasPrefix(s, "/") && grpcName.MatchString(s[1:]):
-		v.problem("a gRPC service has no slash before it; did you mean %q?", s[1:])
+		v.problemf("a gRPC service has no slash before it; did you mean %q?", s[1:])
 	case strings.HasSuffix(s, "/*") && grpcName.MatchString(strings.TrimSuffix(s, "/*")):
-		v.problem("a service takes all its methods; did you mean %q?", strings.TrimSuffix(s, "/*"))
+		v.problemf("a service takes all its methods; did you mean %q?", strings.TrimSuffix(s, "/*"))
 	default:
-		v.problem("want pkg.Service, pkg.Service/Method or \"*\", have %s", shown(s))
+		v.problemf("want pkg.Service, pkg.Service/Method or \"*\", have %s", shown(s))
 	}
 	return s
 }
@@ -121,19 +123,19 @@ func (w *walker) path(v value) string {
 	switch {
 	case s == "":
 	case s[0] != '/':
-		v.problem("a path begins with \"/\", have %s", shown(s))
+		v.problemf("a path begins with \"/\", have %s", shown(s))
 	case len(s) > longestPath:
-		v.problem("a path has at most 16 KiB")
+		v.problemf("a path has at most 16 KiB")
 	case strings.ContainsAny(s, "?#"):
-		v.problem("a path alone: a query and a fragment have no place here")
+		v.problemf("a path alone: a query and a fragment have no place here")
 	case strings.Contains(s, "//") || strings.Contains(s+"/", "/./") || strings.Contains(s+"/", "/../"):
-		v.problem("never fits: requests are compared without empty, \".\" and \"..\" elements")
+		v.problemf("never fits: requests are compared without empty, \".\" and \"..\" elements")
 	case strings.ContainsAny(s, "\\\x00"):
-		v.problem("never fits: requests with a backslash or NUL in the path are refused")
+		v.problemf("never fits: requests with a backslash or NUL in the path are refused")
 	case strings.ContainsAny(s, "*{}"):
-		v.warning("taken as it stands: there are no wildcards; a path that ends in \"/\" takes everything below it")
+		v.warningf("taken as it stands: there are no wildcards; a path that ends in \"/\" takes everything below it")
 	case strings.Contains(s, "%"):
-		v.warning("taken as it stands: requests are compared decoded")
+		v.warningf("taken as it stands: requests are compared decoded")
 	}
 	return s
 }
@@ -146,16 +148,16 @@ func (w *walker) narrow(r *Route, o object, kind string) {
 		switch s := item.text(); {
 		case s == "":
 		case !token.MatchString(s):
-			item.problem("%s is no method", shown(s))
+			item.problemf("%s is no method", shown(s))
 		case strings.ToUpper(s) != s:
-			item.problem("methods are compared as they stand; did you mean %q?", strings.ToUpper(s))
+			item.problemf("methods are compared as they stand; did you mean %q?", strings.ToUpper(s))
 		default:
 			r.Methods = append(r.Methods, s)
 		}
 	}
-	always := map[string]string{"grpc": "POST", "websocket": "GET"}[kind]
+	always := map[string]string{keyGRPC: "POST", "websocket": "GET"}[kind]
 	if len(r.Methods) > 0 && always != "" && !slices.Contains(r.Methods, always) {
-		method.warning("never fits: the method is always %s", always)
+		method.warningf("never fits: the method is always %s", always)
 	}
 	r.Headers = w.headers(o.get("header"))
 }
@@ -174,12 +176,12 @@ func (w *walker) hosts(v value) (list []string) {
 		case s == "":
 			continue
 		case err == nil && addr.Is6() && s[0] != '[':
-			item.problem("an IPv6 address stands in brackets; did you mean %q?", "["+s+"]")
+			item.problemf("an IPv6 address stands in brackets; did you mean %q?", "["+s+"]")
 		case err == nil || hostPattern.MatchString(s):
 		case strings.Contains(s, ":"):
-			item.problem("a host without scheme and port, as api.example.com, have %s", shown(s))
+			item.problemf("a host without scheme and port, as api.example.com, have %s", shown(s))
 		default:
-			item.problem("want a host, as api.example.com or \"*.example.com\", have %s", shown(s))
+			item.problemf("want a host, as api.example.com or \"*.example.com\", have %s", shown(s))
 		}
 		list = append(list, s)
 	}
@@ -198,17 +200,17 @@ func (w *walker) headers(v value) map[string]string {
 		line, again := first[strings.ToLower(name)]
 		switch {
 		case !token.MatchString(name):
-			at.problem("no name of a header field")
+			at.problemf("no name of a header field")
 		case strings.EqualFold(name, "host"):
-			at.problem("the host has a key of its own: host")
+			at.problemf("the host has a key of its own: host")
 		case again:
-			at.problem("given twice, upper or lower case; first in line %d", line)
+			at.problemf("given twice, upper or lower case; first in line %d", line)
 		}
 		first[strings.ToLower(name)] = e.key.Line
 		fields[name], _ = e.value.anyText()
 	}
 	if len(fields) == 0 && v.node.Kind == yaml.MappingNode {
-		v.problem("names no field; remove it")
+		v.problemf("names no field; remove it")
 	}
 	return fields
 }
@@ -218,9 +220,9 @@ func (w *walker) destination(r *Route, o object, kind string, c *Config, upstrea
 	to, redirect, status := o.get("to"), o.get("redirect"), o.get("status")
 	switch {
 	case to.given() && redirect.given():
-		redirect.problem("leads to an upstream too: want to or redirect")
-	case redirect.given() && kind != "path":
-		redirect.problem("goes with path alone")
+		redirect.problemf("leads to an upstream too: want to or redirect")
+	case redirect.given() && kind != keyPath:
+		redirect.problemf("goes with path alone")
 	case redirect.given():
 		r.Redirect = w.redirect(redirect)
 		r.RedirectStatus = w.status(status)
@@ -228,24 +230,24 @@ func (w *walker) destination(r *Route, o object, kind string, c *Config, upstrea
 	case !to.given():
 		o.missing("to", "say where it leads: to an upstream, or for a path with redirect")
 	}
-	status.refuse("goes with redirect")
+	status.refusef("goes with redirect")
 	r.To, r.ToPos = to.text(), to.pos()
 	if r.To == "" {
 		return
 	}
 	u := upstreams[r.To]
 	switch {
-	case u == nil && !w.full():
+	case u == nil && !w.full() && !w.vague:
 		names := make([]string, len(c.Upstreams))
 		for i := range names {
 			names[i] = c.Upstreams[i].Name
 		}
-		to.problem("no upstream %s%s", shown(r.To), didYouMean(r.To, names))
+		to.problemf("no upstream %s%s", shown(r.To), didYouMean(r.To, names))
 	case u == nil || len(u.Servers) == 0:
 	case kind == "websocket" && u.speaksHTTP2():
-		to.problem("WebSocket needs HTTP/1.1, and upstream %s speaks HTTP/2: want http:// or https://", shown(r.To))
-	case kind == "grpc" && !u.speaksHTTP2():
-		to.problem("gRPC needs HTTP/2, and upstream %s speaks HTTP/1.1: want grpc://, grpcs:// or h2c://", shown(r.To))
+		to.problemf("WebSocket needs HTTP/1.1, and upstream %s speaks HTTP/2: want http:// or https://", shown(r.To))
+	case kind == keyGRPC && !u.speaksHTTP2():
+		to.problemf("gRPC needs HTTP/2, and upstream %s speaks HTTP/1.1: want grpc://, grpcs:// or h2c://", shown(r.To))
 	}
 }
 
@@ -257,9 +259,9 @@ func (w *walker) redirect(v value) string {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || strings.ContainsAny(s, "\r\n") || s[0] != '/' && (u.Scheme != "http" && u.Scheme != "https" || u.Host == ""):
-		v.problem("want a URL or a path, as https://www.example.com/ or /new/, have %s", shown(s))
+		v.problemf("want a URL or a path, as https://www.example.com/ or /new/, have %s", shown(s))
 	case strings.Count(s, "*") > 1:
-		v.problem("one \"*\" stands for the rest of the request's path, not two")
+		v.problemf("one \"*\" stands for the rest of the request's path, not two")
 	}
 	return s
 }
@@ -267,7 +269,7 @@ func (w *walker) redirect(v value) string {
 func (w *walker) status(v value) int {
 	n := v.number(defaultStatus, 300, 399)
 	if v.given() && !slices.Contains([]int{301, 302, 303, 307, 308}, n) {
-		v.problem("want 301, 302, 303, 307 or 308, have %d", n)
+		v.problemf("want 301, 302, 303, 307 or 308, have %d", n)
 	}
 	return n
 }
@@ -275,20 +277,20 @@ func (w *walker) status(v value) int {
 // passthrough reads a route of connections that are not terminated here.
 func (w *walker) passthrough(r *Route, o object) {
 	for _, key := range []string{"to", "redirect", "status", "host", "method", "header"} {
-		o.get(key).refuse("has no place beside passthrough: the connection goes on as it came, and nobody sees what is in it")
+		o.get(key).refusef("has no place beside passthrough: the connection goes on as it came, and nobody sees what is in it")
 	}
-	r.Passthrough = o.get("passthrough").hostPort("want host:port, as \"127.0.0.1:9443\"", false, 1)
+	r.Passthrough = o.get(keyPassthrough).hostPort("want host:port, as \"127.0.0.1:9443\"", false, 1)
 	sni, alpn := o.get("sni"), o.get("alpn")
 	if !sni.given() && !alpn.given() {
-		o.get("passthrough").problem("needs sni or alpn: without them every connection would be passed through")
+		o.get(keyPassthrough).problemf("needs sni or alpn: without them every connection would be passed through")
 	}
 	if r.SNI = sni.text(); r.SNI != "" {
 		if _, err := netip.ParseAddr(r.SNI); err == nil || !hostPattern.MatchString(r.SNI) {
-			sni.problem("want a host's name, as legacy.example.com or \"*.example.com\", have %s", shown(r.SNI))
+			sni.problemf("want a host's name, as legacy.example.com or \"*.example.com\", have %s", shown(r.SNI))
 		}
 	}
 	if r.ALPN = alpn.text(); len(r.ALPN) > 255 {
-		alpn.problem("a protocol's name has at most 255 bytes (RFC 7301, 3.1)")
+		alpn.problemf("a protocol's name has at most 255 bytes (RFC 7301, 3.1)")
 	}
 }
 
@@ -310,20 +312,20 @@ func (c covered) warn(r *Route, o object) {
 	switch {
 	case r.GRPC != "":
 		service, _, _ := strings.Cut(r.GRPC, "/")
-		keys = [][2]string{{"grpc", r.GRPC}, {"grpc", service}, {"grpc", "*"}}
+		keys = [][2]string{{keyGRPC, r.GRPC}, {keyGRPC, service}, {keyGRPC, "*"}}
 	case r.WebSocket != "":
 		keys = prefixes("websocket", r.WebSocket)
 	case r.Path != "":
-		keys = prefixes("path", r.Path)
+		keys = prefixes(keyPath, r.Path)
 	case r.Passthrough != "":
 		sni := strings.ToLower(r.SNI)
-		keys = [][2]string{{"passthrough", sni + " " + r.ALPN}, {"passthrough", sni + " "}, {"passthrough", " " + r.ALPN}}
+		keys = [][2]string{{keyPassthrough, sni + " " + r.ALPN}, {keyPassthrough, sni + " "}, {keyPassthrough, " " + r.ALPN}}
 	default:
 		return
 	}
 	for _, k := range keys {
-		if line, ok := c[k]; ok && k != [2]string{"passthrough", " "} {
-			o.warning("never fits: the route in line %d takes all of it", line)
+		if line, ok := c[k]; ok && k != [2]string{keyPassthrough, " "} {
+			o.warningf("never fits: the route in line %d takes all of it", line)
 			return
 		}
 	}

@@ -25,10 +25,10 @@ func (v value) expand() (text string, ok bool) {
 		case ref[1] == '$':
 			return ref[1:]
 		case name == "":
-			v.problem("want ${NAME} for a variable of the environment, or $${ for a plain ${")
+			v.problemf("want ${NAME} for a variable of the environment, or $${ for a plain ${")
 			ok = false
 		case !found:
-			v.problem("%s is not set in the environment", name)
+			v.problemf("%s is not set in the environment", name)
 			ok = false
 		default:
 			return set
@@ -44,12 +44,12 @@ func (v value) anyText() (string, bool) {
 		return "", false
 	}
 	switch v.node.ShortTag() {
-	case "!!str":
+	case tagText:
 		return v.expand()
-	case "!!null":
-		v.problem("want text, have nothing")
+	case tagNull:
+		v.problemf("want text, have nothing")
 	default:
-		v.problem("want text, have %s: put it in quotes", describe(v.node))
+		v.problemf("want text, have %s: put it in quotes", describe(v.node))
 	}
 	return "", false
 }
@@ -58,7 +58,7 @@ func (v value) anyText() (string, bool) {
 func (v value) text() string {
 	s, ok := v.anyText()
 	if ok && s == "" {
-		v.problem("want text, have an empty one")
+		v.problemf("want text, have an empty one")
 	}
 	return s
 }
@@ -79,7 +79,7 @@ func (v value) oneOf(otherwise string, words ...string) string {
 	case s == "":
 		return otherwise
 	case !slices.Contains(words, s):
-		v.problem("%s is none of %s%s", shown(s), strings.Join(words, ", "), didYouMean(s, words))
+		v.problemf("%s is none of %s%s", shown(s), strings.Join(words, ", "), didYouMean(s, words))
 	}
 	return s
 }
@@ -90,10 +90,10 @@ func (v value) scalar(want string) (string, bool) {
 	switch {
 	case !v.is(yaml.ScalarNode, want):
 		return "", false
-	case v.node.ShortTag() == "!!null":
-		v.problem("want %s, have nothing", want)
+	case v.node.ShortTag() == tagNull:
+		v.problemf("want %s, have nothing", want)
 		return "", false
-	case v.node.ShortTag() == "!!str":
+	case v.node.ShortTag() == tagText:
 		return v.expand()
 	}
 	return v.node.Value, true
@@ -101,7 +101,7 @@ func (v value) scalar(want string) (string, bool) {
 
 // quoted reports whether a scalar is text and not out of the environment.
 func (v value) quoted() bool {
-	return v.node.ShortTag() == "!!str" && !strings.Contains(v.node.Value, "${")
+	return v.node.ShortTag() == tagText && !strings.Contains(v.node.Value, "${")
 }
 
 // boolean gives true or false.
@@ -111,11 +111,14 @@ func (v value) boolean(otherwise bool) bool {
 	switch {
 	case !ok:
 		return otherwise
-	case v.quoted() || s != "true" && s != "false":
-		v.problem("want %s, have %s", want, shown(s))
+	case v.quoted() && (s == yes || s == no):
+		v.problemf("want %s, have text: remove the quotes", want)
+		return otherwise
+	case v.quoted() || s != yes && s != no:
+		v.problemf("want %s, have %s", want, shown(s))
 		return otherwise
 	}
-	return s == "true"
+	return s == yes
 }
 
 // number gives a whole number within bounds.
@@ -125,8 +128,12 @@ func (v value) number(otherwise, least, most int) int {
 		return otherwise
 	}
 	n, err := strconv.Atoi(s)
-	if err != nil || v.quoted() || n < least || n > most {
-		v.problem("want a number from %d to %d, have %s", least, most, shown(s))
+	if err == nil && v.quoted() {
+		v.problemf("want a number, have text: remove the quotes")
+		return otherwise
+	}
+	if err != nil || n < least || n > most {
+		v.problemf("want a number from %d to %d, have %s", least, most, shown(s))
 		return otherwise
 	}
 	return n
@@ -140,15 +147,15 @@ func (v value) duration(otherwise, least time.Duration) time.Duration {
 		return otherwise
 	}
 	if _, err := strconv.ParseFloat(s, 64); err == nil {
-		v.problem("a duration needs a unit, as 30s: have %s", shown(s))
+		v.problemf("a duration needs a unit, as 30s: have %s", shown(s))
 		return otherwise
 	}
 	d, err := time.ParseDuration(s)
 	switch {
 	case err != nil:
-		v.problem("want %s, have %s", want, shown(s))
+		v.problemf("want %s, have %s", want, shown(s))
 	case d < least || d > 24*time.Hour:
-		v.problem("want a duration from %v to 24h, have %s", least, shown(s))
+		v.problemf("want a duration from %v to 24h, have %s", least, shown(s))
 	default:
 		return d
 	}

@@ -36,6 +36,7 @@ func (w *walker) config(c *Config, root value) {
 	}
 	c.TLS = w.tls(o, c.Listen)
 	c.Upstreams = w.upstreams(o.get("upstreams"))
+	w.vague = w.vague || slices.Contains(o.meant, "upstreams")
 	c.Routes = w.routes(o.get("routes"), c)
 
 	limits := o.get("limits").objectIfGiven("limits")
@@ -70,7 +71,7 @@ func (v value) objectIfGiven(name string) object {
 func (w *walker) drainWarning(drain object, d Drain) {
 	for _, key := range []string{"timeout", "spread", "not_ready"} {
 		if v := drain.get(key); v.given() {
-			v.warning("not_ready and spread (%v and %v) take longer than timeout (%v): what is left then is cut off", d.NotReady, d.Spread, d.Timeout)
+			v.warningf("not_ready and spread (%v and %v) take longer than timeout (%v): what is left then is cut off", d.NotReady, d.Spread, d.Timeout)
 			return
 		}
 	}
@@ -84,10 +85,10 @@ func (w *walker) listen(v value) (list []Listener) {
 	case v.node.Kind == yaml.ScalarNode:
 		return []Listener{{Pos: v.pos(), Address: w.address(v)}}
 	case v.node.Kind != yaml.SequenceNode:
-		v.problem("want an address, as \":443\", or a list, have %s", describe(v.node))
+		v.problemf("want an address, as \":443\", or a list, have %s", describe(v.node))
 		return nil
 	case len(v.node.Content) == 0:
-		v.problem("an empty list listens nowhere")
+		v.problemf("an empty list listens nowhere")
 	}
 	first := make(map[string]int)
 	for _, item := range v.items() {
@@ -97,12 +98,12 @@ func (w *walker) listen(v value) (list []Listener) {
 			if at = o.get("address"); !at.given() {
 				o.missing("address", "say where to listen")
 			}
-			l.Plaintext = o.get("tls").off()
+			l.Plaintext = o.get(keyTLS).off()
 			l.ProxyProtocol = w.prefixes(o.get("proxy_protocol"))
 		}
 		l.Address = w.address(at)
 		if line, ok := first[l.Address]; ok && l.Address != "" && !anyPort(l.Address) {
-			at.problem("%s is in line %d already", shown(l.Address), line)
+			at.problemf("%s is in line %d already", shown(l.Address), line)
 		}
 		first[l.Address] = l.Pos.Line
 		list = append(list, l)
@@ -122,13 +123,17 @@ func (v value) off() bool {
 	}
 	if v.node.Kind == yaml.ScalarNode {
 		switch v.node.Value {
-		case "off", "false":
+		case "off", no:
 			return true
-		case "on", "true":
+		case "on", yes:
 			return false
 		}
 	}
-	v.problem("want on or off, have %s", describe(v.node))
+	what := describe(v.node)
+	if v.node.Kind == yaml.ScalarNode && v.node.Value != "" {
+		what = shown(v.node.Value)
+	}
+	v.problemf("want on or off, have %s", what)
 	return false
 }
 
@@ -138,7 +143,7 @@ var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$`
 // address reads where to listen.
 func (w *walker) address(v value) string {
 	if v.given() && v.node.Kind == yaml.ScalarNode && v.node.ShortTag() == "!!int" {
-		v.problem("want host:port; a port alone is written \":%s\"", v.node.Value)
+		v.problemf("want host:port; a port alone is written \":%s\"", v.node.Value)
 		return ""
 	}
 	return v.hostPort("want host:port, as \":443\" or \"127.0.0.1:8443\"", true, 0)
@@ -152,16 +157,16 @@ func (v value) hostPort(want string, mayBeEmpty bool, leastPort int) string {
 	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		v.problem("%s, have %s", want, shown(s))
+		v.problemf("%s, have %s", want, shown(s))
 		return ""
 	}
 	if _, err := netip.ParseAddr(host); err != nil && !hostName.MatchString(host) && (host != "" || !mayBeEmpty) {
-		v.problem("%s: %s is no host", want, shown(host))
+		v.problemf("%s: %s is no host", want, shown(host))
 		return ""
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || int(n) < leastPort {
-		v.problem("%s: the port is a number from %d to 65535, not %s", want, leastPort, shown(port))
+		v.problemf("%s: the port is a number from %d to 65535, not %s", want, leastPort, shown(port))
 		return ""
 	}
 	return s
@@ -174,7 +179,7 @@ func (w *walker) prefixes(v value) (list []netip.Prefix) {
 	}
 	items := v.items()
 	if v.node.Kind == yaml.SequenceNode && len(items) == 0 {
-		v.problem("an empty list trusts nobody; remove it")
+		v.problemf("an empty list trusts nobody; remove it")
 	}
 	for _, item := range items {
 		s := item.text()
@@ -187,13 +192,13 @@ func (w *walker) prefixes(v value) (list []netip.Prefix) {
 		}
 		switch {
 		case err != nil:
-			item.problem("want a range of addresses, as 10.0.0.0/8, have %s", shown(s))
+			item.problemf("want a range of addresses, as 10.0.0.0/8, have %s", shown(s))
 			continue
 		case p.Masked() != p:
-			item.problem("%s has bits set behind the prefix; did you mean %q?", shown(s), p.Masked())
+			item.problemf("%s has bits set behind the prefix; did you mean %q?", shown(s), p.Masked())
 			continue
 		case p.Bits() == 0:
-			item.warning("anybody can claim any address with a PROXY header; name your load balancers alone")
+			item.warningf("anybody can claim any address with a PROXY header; name your load balancers alone")
 		}
 		list = append(list, p)
 	}
@@ -202,15 +207,16 @@ func (w *walker) prefixes(v value) (list []netip.Prefix) {
 
 // tls reads how the listeners identify themselves.
 func (w *walker) tls(root object, listeners []Listener) (t TLS) {
-	wanted := slices.ContainsFunc(listeners, func(l Listener) bool { return !l.Plaintext })
-	v := root.get("tls")
+	secure := slices.IndexFunc(listeners, func(l Listener) bool { return !l.Plaintext })
+	wanted := secure >= 0
+	v := root.get(keyTLS)
 	if !v.given() {
-		if wanted {
-			root.w.problem(listeners[0].Pos, "tls", "missing: give certificates, or dev: true, or listen with tls: off")
+		if wanted && !slices.Contains(root.meant, keyTLS) {
+			root.w.problem(listeners[secure].Pos, keyTLS, "missing: give certificates, or dev: true, or listen with tls: off")
 		}
 		return t
 	}
-	o := v.object("tls")
+	o := v.object(keyTLS)
 	t = TLS{
 		Pos:          v.pos(),
 		Certificates: w.certificates(o.get("certificates")),
@@ -218,36 +224,23 @@ func (w *walker) tls(root object, listeners []Listener) (t TLS) {
 		ClientCA:     o.get("client_ca").file(),
 		ClientAuth:   o.get("client_auth").oneOf("", "optional", "required"),
 	}
-	certs, ca, auth := o.get("certificates"), o.get("client_ca"), o.get("client_auth")
+	certs, dev, ca, auth := o.get("certificates"), o.get("dev"), o.get("client_ca"), o.get("client_auth")
 	switch {
 	case certs.given() && t.Dev:
-		o.get("dev").problem("certificates are given too: want one of them")
-	case wanted && !certs.given() && !t.Dev && !o.has("acme") && v.node.Kind == yaml.MappingNode:
-		v.problem("want certificates, or dev: true")
+		dev.problemf("certificates are given too: want one of them")
+	case wanted && !certs.given() && (!dev.given() || dev.node.Value == no) && o.complete():
+		v.problemf("want certificates, or dev: true")
 	case len(listeners) > 0 && !wanted:
-		v.warning("not used: every listener has tls: off")
+		v.warningf("not used: every listener has tls: off")
 	}
 	if ca.given() && !auth.given() {
-		ca.problem("goes with client_auth: optional or required")
+		ca.problemf("goes with client_auth: optional or required")
 	}
 	if auth.given() && !ca.given() {
-		auth.problem("goes with client_ca")
+		auth.problemf("goes with client_ca")
 	}
 	w.warnOfDev(t, o, listeners)
 	return t
-}
-
-// has reports whether a mapping has a key, known or not.
-func (v value) has(key string) bool {
-	if v.node == nil || v.node.Kind != yaml.MappingNode {
-		return false
-	}
-	for i := 0; i+1 < len(v.node.Content); i += 2 {
-		if v.node.Content[i].Value == key {
-			return true
-		}
-	}
-	return false
 }
 
 func (w *walker) warnOfDev(t TLS, o object, listeners []Listener) {
@@ -259,7 +252,7 @@ func (w *walker) warnOfDev(t TLS, o object, listeners []Listener) {
 		if a, err := netip.ParseAddr(host); l.Address == "" || l.Plaintext || host == "localhost" || err == nil && a.IsLoopback() {
 			continue
 		}
-		o.get("dev").warning("a development certificate, and %s is not this machine alone", shown(l.Address))
+		o.get("dev").warningf("a development certificate, and %s is not this machine alone", shown(l.Address))
 		return
 	}
 }
@@ -268,7 +261,7 @@ func (w *walker) warnOfDev(t TLS, o object, listeners []Listener) {
 func (w *walker) certificates(v value) (list []Certificate) {
 	items := v.items()
 	if v.given() && v.node.Kind == yaml.SequenceNode && len(items) == 0 {
-		v.problem("an empty list gives no certificate")
+		v.problemf("an empty list gives no certificate")
 	}
 	for _, item := range items {
 		o := item.object("tls.certificates[]")

@@ -10,9 +10,13 @@ import (
 )
 
 // schemes are what a server may speak; router/upstream explains them.
-var schemes = []string{"http", "https", "h2c", "grpc", "grpcs"}
+var schemes = []string{"http", "https", schemeH2C, schemeGRPC, "grpcs"}
 
-const unixSuffix = "+unix"
+const (
+	schemeH2C  = "h2c"
+	schemeGRPC = "grpc"
+	unixSuffix = "+unix"
+)
 
 // upstreamName keeps names fit for logs, metrics and paths of problems.
 var upstreamName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
@@ -22,10 +26,11 @@ func (w *walker) upstreams(v value) (list []Upstream) {
 	if !v.given() {
 		return nil
 	}
+	w.vague = v.node.Kind != yaml.MappingNode
 	for _, e := range v.entries() {
 		at := value{w, e.key, e.value.path}
 		if !upstreamName.MatchString(e.key.Value) {
-			at.problem("a name has letters, digits, \"-\", \"_\" and \".\", at most 64")
+			at.problemf("a name has letters, digits, \"-\", \"_\" and \".\", at most 64")
 		}
 		o := e.value.object("upstreams.*")
 		if !o.get("servers").given() {
@@ -40,18 +45,18 @@ func (w *walker) upstreams(v value) (list []Upstream) {
 func (w *walker) servers(v value) (list []string) {
 	items := v.items()
 	if v.given() && v.node.Kind == yaml.SequenceNode && len(items) == 0 {
-		v.problem("an upstream without servers")
+		v.problemf("an upstream without servers")
 	}
 	for i, item := range items {
 		if i == 1 {
-			item.problem(notYet)
+			item.problemf(notYet)
 		}
 		s := item.text()
 		if s == "" {
 			continue
 		}
 		if why := badServer(s); why != "" {
-			item.problem("%s", why)
+			item.problemf("%s", why)
 			continue
 		}
 		list = append(list, s)
@@ -80,7 +85,7 @@ func badServer(s string) string {
 		return "a path has no place here: requests bring their own"
 	case u.Hostname() == "":
 		return "the host is missing"
-	case u.Port() == "" && (scheme == "h2c" || scheme == "grpc"):
+	case u.Port() == "" && (scheme == schemeH2C || scheme == schemeGRPC):
 		return "the port is missing"
 	}
 	return ""
@@ -91,7 +96,7 @@ func (u *Upstream) speaksHTTP2() bool {
 	return slices.ContainsFunc(u.Servers, func(s string) bool {
 		scheme, _, _ := strings.Cut(s, ":")
 		switch strings.ToLower(strings.TrimSuffix(scheme, unixSuffix)) {
-		case "h2c", "grpc", "grpcs":
+		case schemeH2C, schemeGRPC, "grpcs":
 			return true
 		}
 		return false
@@ -107,7 +112,7 @@ func (w *walker) unused(c *Config) {
 	for _, u := range c.Upstreams {
 		if !used[u.Name] {
 			at := value{w, &yaml.Node{Line: u.Pos.Line, Column: u.Pos.Col}, value{path: "upstreams"}.below(u.Name)}
-			at.warning("no route leads here")
+			at.warningf("no route leads here")
 		}
 	}
 }

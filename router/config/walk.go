@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -14,6 +13,14 @@ import (
 // maxProblems bounds what a file that is something else altogether is told.
 const maxProblems = 100
 
+// YAML's names of types, and of truth.
+const (
+	tagText = "!!str"
+	tagNull = "!!null"
+	yes     = "true"
+	no      = "false"
+)
+
 // walker goes through the tree of one file and collects what is wrong.
 type walker struct {
 	file     string
@@ -22,6 +29,8 @@ type walker struct {
 	getenv   func(string) (string, bool)
 	problems []Problem
 	warnings []Problem
+	cut      bool // there were more problems than maxProblems
+	vague    bool // upstreams could not be read; what names one may be right
 }
 
 func (w *walker) line(n int) string {
@@ -34,8 +43,12 @@ func (w *walker) line(n int) string {
 func (w *walker) full() bool { return len(w.problems) >= maxProblems }
 
 func (w *walker) problem(at Pos, path, text string) {
-	if !w.full() {
-		w.problems = append(w.problems, Problem{w.file, at, path, text, w.line(at.Line)})
+	p := Problem{w.file, at, path, text, w.line(at.Line)}
+	switch n := len(w.problems); {
+	case w.full():
+		w.cut = true
+	case n == 0 || w.problems[n-1] != p:
+		w.problems = append(w.problems, p)
 	}
 }
 
@@ -62,13 +75,15 @@ func (v value) pos() Pos {
 	return Pos{v.node.Line, v.node.Column}
 }
 
-func (v value) problem(format string, args ...any) {
-	if !v.w.full() {
-		v.w.problem(v.pos(), v.path, fmt.Sprintf(format, args...))
+func (v value) problemf(format string, args ...any) {
+	if v.w.full() {
+		v.w.cut = true
+		return
 	}
+	v.w.problem(v.pos(), v.path, fmt.Sprintf(format, args...))
 }
 
-func (v value) warning(format string, args ...any) {
+func (v value) warningf(format string, args ...any) {
 	v.w.warning(v.pos(), v.path, fmt.Sprintf(format, args...))
 }
 
@@ -78,7 +93,7 @@ func (v value) is(kind yaml.Kind, want string) bool {
 		return false
 	}
 	if v.node.Kind != kind {
-		v.problem("want %s, have %s", want, describe(v.node))
+		v.problemf("want %s, have %s", want, describe(v.node))
 		return false
 	}
 	return true
@@ -86,14 +101,14 @@ func (v value) is(kind yaml.Kind, want string) bool {
 
 // describe says in words what a node is.
 func describe(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
+	if n.Kind == yaml.MappingNode {
 		return "a mapping"
-	case yaml.SequenceNode:
+	}
+	if n.Kind == yaml.SequenceNode {
 		return "a list"
 	}
 	switch n.ShortTag() {
-	case "!!null":
+	case tagNull:
 		return "nothing"
 	case "!!int", "!!float":
 		return "a number"
@@ -110,8 +125,8 @@ var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // shown is a text of the file as messages quote it.
 func shown(s string) string {
-	if r := []rune(s); len(r) > 64 {
-		s = string(r[:60]) + "..."
+	if len(s) > 64 {
+		s = strings.ToValidUTF8(s[:60], "") + "..."
 	}
 	return strconv.Quote(s)
 }
@@ -144,13 +159,13 @@ func (v value) entries() []entry {
 	for i := 0; i+1 < len(v.node.Content); i += 2 {
 		key := v.node.Content[i]
 		at := value{v.w, key, v.path}
-		if key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str" && key.ShortTag() != "!!merge" {
-			at.problem("a key must be text, this is %s", describe(key))
+		if key.Kind != yaml.ScalarNode || key.ShortTag() != tagText && key.ShortTag() != "!!merge" {
+			at.problemf("a key must be text, this is %s", describe(key))
 			continue
 		}
 		at.path = v.below(key.Value)
 		if line, ok := first[key.Value]; ok {
-			at.problem("given twice; first in line %d", line)
+			at.problemf("given twice; first in line %d", line)
 			continue
 		}
 		first[key.Value] = key.Line
@@ -163,6 +178,7 @@ func (v value) entries() []entry {
 type object struct {
 	value
 	fields map[string]value
+	meant  []string // what unknown keys are near to
 }
 
 // object reads a mapping of the schema, and refuses what is not in it.
@@ -175,12 +191,22 @@ func (v value) object(name string) object {
 		case slices.Contains(may.keys, e.key.Value):
 			o.fields[e.key.Value] = e.value
 		case slices.Contains(may.later, e.key.Value):
-			key.problem(notYet)
-		case !v.w.full():
-			key.problem("unknown key%s", didYouMean(e.key.Value, slices.Concat(may.keys, may.later)))
+			key.problemf(notYet)
+		case v.w.full():
+			v.w.cut = true
+		default:
+			near := nearest(e.key.Value, slices.Concat(may.keys, may.later))
+			o.meant = append(o.meant, near)
+			key.problemf("unknown key%s", question(near))
 		}
 	}
 	return o
+}
+
+// complete reports whether a mapping has no keys that were refused, one of
+// which may stand for what is missed.
+func (o object) complete() bool {
+	return o.node.Kind == yaml.MappingNode && len(o.fields) == len(o.node.Content)/2
 }
 
 // get gives the value of a key.
@@ -191,9 +217,10 @@ func (o object) get(key string) value {
 	return value{w: o.w, path: o.below(key)}
 }
 
-// missing reports a key that is not given. It stands where the mapping begins.
+// missing reports a key that is not given, and not misspelt either. It stands
+// where the mapping begins.
 func (o object) missing(key, why string) {
-	if o.given() && o.node.Kind == yaml.MappingNode {
+	if o.given() && o.node.Kind == yaml.MappingNode && !slices.Contains(o.meant, key) {
 		o.w.problem(o.pos(), o.below(key), "missing: "+why)
 	}
 }
@@ -220,53 +247,7 @@ func (v value) itemsOrOne() []value {
 	}
 	list := v.items()
 	if len(list) == 0 {
-		v.problem("an empty list would fit nothing; remove it")
+		v.problemf("an empty list would fit nothing; remove it")
 	}
 	return list
-}
-
-// didYouMean suggests the nearest of some words, if one is near.
-func didYouMean(word string, words []string) string {
-	best, least := "", 3
-	if n := len([]rune(word)); n < 5 {
-		least = min(least, n/2+1)
-	}
-	for _, candidate := range words {
-		if abs(len(candidate)-len(word)) > 8 { // runes have up to 4 bytes
-			continue
-		}
-		if d := distance(strings.ToLower(word), strings.ToLower(candidate)); d < least {
-			best, least = candidate, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return "; did you mean " + shown(best) + "?"
-}
-
-func abs(n int) int { return max(n, -n) }
-
-// distance is how many letters must be added, removed, replaced or swapped with
-// their neighbour to make one word another (optimal string alignment).
-func distance(from, to string) int {
-	a, b := []rune(from), []rune(to)
-	var before []int
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range a {
-		next := make([]int, len(b)+1)
-		next[0] = i + 1
-		for j := range b {
-			swap := cmp.Compare(a[i], b[j]) // 0 or not
-			next[j+1] = min(row[j]+swap*swap, row[j+1]+1, next[j]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				next[j+1] = min(next[j+1], before[j-1]+1)
-			}
-		}
-		before, row = row, next
-	}
-	return row[len(b)]
 }
