@@ -14,6 +14,7 @@ const notYet = "not in this version of oneport yet; remove it"
 const (
 	keyTLS         = "tls"
 	keyGRPC        = "grpc"
+	keyWebSocket   = "websocket"
 	keyPath        = "path"
 	keyPassthrough = "passthrough"
 )
@@ -37,7 +38,7 @@ var schema = map[string]known{
 	},
 	"routes[]": {
 		keys: []string{
-			"name", keyGRPC, "websocket", keyPath, "host", "method", "header",
+			"name", keyGRPC, keyWebSocket, keyPath, "host", "method", "header",
 			"to", "redirect", "status", "sni", "alpn", keyPassthrough,
 		},
 		later: []string{"auth", "limit"},

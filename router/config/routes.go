@@ -12,7 +12,7 @@ import (
 )
 
 // The keys that say what a route takes.
-var kinds = []string{keyGRPC, "websocket", keyPath, keyPassthrough}
+var kinds = []string{keyGRPC, keyWebSocket, keyPath, keyPassthrough}
 
 // routes reads what goes where.
 func (w *walker) routes(v value, c *Config) (list []Route) {
@@ -80,8 +80,8 @@ func (w *walker) route(r *Route, o object, c *Config, upstreams map[string]*Upst
 		return
 	}
 	r.GRPC = w.grpc(o.get(keyGRPC))
-	r.WebSocket = w.path(o.get("websocket"))
-	r.Path = w.path(o.get("path"))
+	r.WebSocket = w.path(o.get(keyWebSocket))
+	r.Path = w.path(o.get(keyPath))
 	for _, key := range []string{"sni", "alpn"} {
 		o.get(key).refusef("goes with passthrough alone")
 	}
@@ -155,7 +155,7 @@ func (w *walker) narrow(r *Route, o object, kind string) {
 			r.Methods = append(r.Methods, s)
 		}
 	}
-	always := map[string]string{keyGRPC: "POST", "websocket": "GET"}[kind]
+	always := map[string]string{keyGRPC: "POST", keyWebSocket: "GET"}[kind]
 	if len(r.Methods) > 0 && always != "" && !slices.Contains(r.Methods, always) {
 		method.warningf("never fits: the method is always %s", always)
 	}
@@ -244,7 +244,7 @@ func (w *walker) destination(r *Route, o object, kind string, c *Config, upstrea
 		}
 		to.problemf("no upstream %s%s", shown(r.To), didYouMean(r.To, names))
 	case u == nil || len(u.Servers) == 0:
-	case kind == "websocket" && u.speaksHTTP2():
+	case kind == keyWebSocket && u.speaksHTTP2():
 		to.problemf("WebSocket needs HTTP/1.1, and upstream %s speaks HTTP/2: want http:// or https://", shown(r.To))
 	case kind == keyGRPC && !u.speaksHTTP2():
 		to.problemf("gRPC needs HTTP/2, and upstream %s speaks HTTP/1.1: want grpc://, grpcs:// or h2c://", shown(r.To))
@@ -314,7 +314,7 @@ func (c covered) warn(r *Route, o object) {
 		service, _, _ := strings.Cut(r.GRPC, "/")
 		keys = [][2]string{{keyGRPC, r.GRPC}, {keyGRPC, service}, {keyGRPC, "*"}}
 	case r.WebSocket != "":
-		keys = prefixes("websocket", r.WebSocket)
+		keys = prefixes(keyWebSocket, r.WebSocket)
 	case r.Path != "":
 		keys = prefixes(keyPath, r.Path)
 	case r.Passthrough != "":

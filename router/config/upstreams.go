@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -85,10 +86,17 @@ func badServer(s string) string {
 		return "a path has no place here: requests bring their own"
 	case u.Hostname() == "":
 		return "the host is missing"
+	case u.Port() != "" && !isPort(u.Port()):
+		return "the port is a number from 1 to 65535"
 	case u.Port() == "" && (scheme == schemeH2C || scheme == schemeGRPC):
 		return "the port is missing"
 	}
 	return ""
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
 }
 
 // speaksHTTP2 reports whether an upstream speaks HTTP/2 alone.
