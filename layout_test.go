@@ -91,7 +91,7 @@ var mayImport = []struct {
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
 	{"internal/edge", []string{"router", "router/", "protocols/", "certs", "proto/"}, "assembles everything for the binary"},
 	{"internal/", []string{"internal/", "router", "router/", "protocols/", "certs", "proto/", "oneporttest"}, "test tools may look at everything"},
-	{"cmd/oneport", []string{"internal/edge", "router", "protocols/rest", "certs"}, "main only connects the process to the library"},
+	{"cmd/oneport", []string{"internal/edge", "router", "protocols/rest", "certs", "router/config"}, "main only connects the process to the library"},
 	{"examples/", []string{"router", "protocols/", "certs", "proto/", "oneporttest", "examples/"}, "an example uses what an embedder can use: nothing internal"},
 	{"bench", []string{"router", "protocols/", "certs", "proto/", "internal/edge", "internal/testkit"}, "compares our handlers with the same ones on their own ports"},
 }

@@ -3,6 +3,7 @@
 package clients_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -31,7 +32,8 @@ func (d *demo) readme(t *testing.T) {
 				continue // .ci/run runs these
 			}
 			if name == "./oneport" {
-				d.listens(t, strings.Fields(line)[1:])
+				command, _, _ := strings.Cut(line, " #")
+				d.listens(t, strings.Fields(command)[1:])
 				continue
 			}
 			line = strings.NewReplacer("127.0.0.1:8443", d.addr, "certs/dev", d.certs).Replace(strings.TrimSpace(line))
@@ -49,23 +51,46 @@ func (d *demo) readme(t *testing.T) {
 			ran[name]++
 		}
 	}
-	if !strings.Contains(string(page), "./oneport proxy") {
-		t.Error("the README does not show the proxy any more")
+	for _, command := range []string{"proxy", "serve", "check"} {
+		if !strings.Contains(string(page), "./oneport "+command) {
+			t.Errorf("the README does not show %q any more", command)
+		}
 	}
 	if ran["curl"] < 2 || ran["grpcurl"] < 3 {
 		t.Errorf("found only %v", ran)
 	}
 }
 
-// listens checks that a command that serves starts to.
+// listens checks that a command that serves starts to, and that check is content.
 func (d *demo) listens(t *testing.T, args []string) {
 	t.Helper()
 	for i, arg := range args {
-		if arg == "127.0.0.1:8443" {
+		switch {
+		case arg == "127.0.0.1:8443":
 			args[i] = "127.0.0.1:0"
+		case strings.HasSuffix(arg, ".yaml"):
+			text, err := os.ReadFile(filepath.Join("..", "..", arg))
+			if err != nil {
+				t.Fatal(err)
+			}
+			args[i] = filepath.Join(t.TempDir(), "oneport.yaml")
+			pair := fmt.Sprintf("certificates: [{ cert: %[1]s/server.crt, key: %[1]s/server.key }]", d.certs)
+			config := strings.NewReplacer("127.0.0.1:8443", "127.0.0.1:0", "dev: true", pair).Replace(string(text))
+			if err := os.WriteFile(args[i], []byte(config), 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	p := serve(t, d.cmd.Path, append(args, "--certs", d.certs), 1)
+	switch args[0] {
+	case "check":
+		if out := d.run(t, 10*time.Second, d.cmd.Path, args...); !strings.Contains(out, "fine") {
+			t.Errorf("%v: %s", args, out)
+		}
+		return
+	case "proxy":
+		args = append(args, "--certs", d.certs)
+	}
+	p := serve(t, d.cmd.Path, args, 1)
 	out := d.run(t, 10*time.Second, "curl", "-sS", "--cacert", d.ca(), "-w", "%{http_code}", "https://"+p.addr+"/")
 	if !strings.Contains(out, "502") { // nobody is behind it here
 		t.Errorf("%v: %s", args, out)

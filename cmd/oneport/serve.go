@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/oneport-edge/oneport/internal/edge"
+	"github.com/oneport-edge/oneport/protocols/rest"
+	"github.com/oneport-edge/oneport/router/config"
+)
+
+func serveCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Stand before other servers, as a file says",
+		Long: `Stand before other servers on one TLS port, as a configuration file says
+(docs/configuration.md). SIGHUP, or a change of the file, loads it again: calls
+in flight go on, a file with mistakes changes nothing. SIGTERM drains.`,
+		Example: `  oneport check -c oneport.yaml && oneport serve -c oneport.yaml`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(file)
+			if err != nil {
+				return err
+			}
+			log, err := newLog(cmd.ErrOrStderr(), cfg.Log.Format, cfg.Log.Level)
+			if err != nil {
+				return err
+			}
+			if err := edge.Check(cfg); err != nil {
+				return err
+			}
+			for _, w := range cfg.Warnings {
+				log.Warn(w.Error())
+			}
+			rest.Quiet()
+			access := log
+			if !cfg.Log.Access {
+				access = nil
+			}
+			e, err := edge.Serve(cfg, log, access)
+			if err != nil {
+				return err
+			}
+			defer e.Close()
+			ctx, cancel := context.WithCancel(cmd.Context())
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				watchFile(ctx, file, e, log)
+			}()
+			defer func() {
+				cancel()
+				<-ended
+			}()
+			return serve(ctx, e.Server, log)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "oneport.yaml", "the file")
+	return cmd
+}
+
+func checkCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Say everything that is wrong with a configuration file",
+		Long: `Read a configuration file as "oneport serve" does, load its certificates, and
+say everything that is wrong as file:line:col. The exit code is 1 if anything is.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(file)
+			if err != nil {
+				return err
+			}
+			for _, w := range cfg.Warnings {
+				fmt.Fprintln(cmd.OutOrStdout(), "warning:", w.Error())
+			}
+			if err := edge.Check(cfg); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: fine: %d listeners, %d upstreams, %d routes\n", file, len(cfg.Listen), len(cfg.Upstreams), len(cfg.Routes))
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "oneport.yaml", "the file")
+	return cmd
+}
+
+// lookEvery is how often the file is looked at. A change counts when it was
+// seen twice, so that a file that is being written is not read.
+const lookEvery = 2 * time.Second
+
+// watchFile loads the file again at SIGHUP, and when it has changed.
+func watchFile(ctx context.Context, file string, e *edge.Edge, log *slog.Logger) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	loaded, _ := os.ReadFile(file)
+	tried, seen := loaded, loaded
+	for {
+		asked := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			asked = true
+		case <-look.C:
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			if asked {
+				log.Error("configuration not loaded, the old one stays", "file", file, "err", err)
+			}
+			continue
+		}
+		steady := bytes.Equal(text, seen)
+		seen = text
+		if !asked && (!steady || bytes.Equal(text, tried)) {
+			continue
+		}
+		tried = text
+		if bytes.Equal(text, loaded) {
+			log.Info("configuration unchanged", "file", file)
+			continue
+		}
+		if reload(file, text, e, log) {
+			loaded = text
+		}
+	}
+}
+
+func reload(file string, text []byte, e *edge.Edge, log *slog.Logger) bool {
+	cfg, err := config.Parse(file, text)
+	var restart []string
+	if err == nil {
+		restart, err = e.Reload(cfg)
+	}
+	if err != nil {
+		var bad *config.Error
+		if !errors.As(err, &bad) {
+			log.Error("configuration not loaded, the old one stays", "err", err)
+			return false
+		}
+		for _, problem := range bad.Problems {
+			log.Error("configuration not loaded, the old one stays", "err", problem.Error())
+		}
+		return false
+	}
+	for _, w := range cfg.Warnings {
+		log.Warn(w.Error())
+	}
+	if len(restart) > 0 {
+		log.Warn("some changes take effect at the next start", "keys", strings.Join(restart, ", "))
+	}
+	log.Info("configuration loaded", "file", file, "upstreams", len(cfg.Upstreams), "routes", len(cfg.Routes))
+	return true
+}
