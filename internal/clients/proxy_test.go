@@ -42,7 +42,7 @@ func (d *demo) proxy(t *testing.T) {
 // ownConn are the steps of the scripts that ask the server for the client's own connection.
 const ownConn = "ONEPORT_SKIP=certificate|fetch /api/whoami|/ws/whoami|without ALPN|server name|agent that keeps|one connection|^plaintext|prior knowledge|fetch, plain"
 
-var listening = regexp.MustCompile(`msg=listening address=(\S+)`)
+var listening = regexp.MustCompile(`msg=listening address=(\S+)|"msg":"listening","address":"([^"]+)"`)
 
 // before starts a proxy before the demo.
 func (d *demo) before(t *testing.T) *demo {
@@ -96,9 +96,9 @@ func serve(t *testing.T, oneport string, args []string, listeners int) *demo {
 			t.Fatal(err)
 		}
 		if m := listening.FindAllStringSubmatch(string(text), -1); len(m) == listeners {
-			p.addr = m[0][1]
+			p.addr = m[0][1] + m[0][2] // text or JSON
 			if listeners > 1 {
-				p.plain = m[1][1]
+				p.plain = m[1][1] + m[1][2]
 			}
 			return p
 		}
