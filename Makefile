@@ -69,7 +69,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 	@grep -rlE '^func Fuzz' --include=*_test.go . | while read -r file; do \
 		grep -oE '^func Fuzz[A-Za-z0-9_]+' "$$file" | cut -c6- | while read -r target; do \
 			echo "fuzz $$target in $$(dirname $$file)"; \
-			go test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzzminimizetime 10x -fuzztime $(FUZZTIME) "$$(dirname $$file)"; \
+			tools/fuzz.sh -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzzminimizetime 10x -fuzztime $(FUZZTIME) "$$(dirname $$file)"; \
 		done; \
 	done
 
