@@ -86,7 +86,7 @@ var mayImport = []struct {
 	{"certs", nil, "certificates are for any server"},
 	{"proto/", nil, "generated code is for any client"},
 	{"router/upstream", []string{"protocols", "protocols/h2", "protocols/nbio"}, "it dials for the switch, and knows no client"},
-	{"router/config", nil, "a file's meaning is for others to act on"},
+	{"router/config", []string{"router/upstream"}, "a file's meaning is for others to act on; what a server's URL may be, upstream says"},
 	{"router", []string{"protocols/", "certs", "router/upstream"}, "router knows wires and policies both"},
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
 	{"internal/edge", []string{"router", "router/", "protocols/", "certs", "proto/"}, "assembles everything for the binary"},

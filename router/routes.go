@@ -91,7 +91,7 @@ func (r *Route) validateRedirect() error {
 		return fmt.Errorf("router: route %q leads to %v and redirects: want one", r, r.To)
 	case r.Path == "":
 		return fmt.Errorf("router: route %q redirects: that is for Path alone", r)
-	case r.RedirectStatus != 0 && (r.RedirectStatus < 301 || r.RedirectStatus > 308 || http.StatusText(r.RedirectStatus) == ""):
+	case !slices.Contains([]int{0, 301, 302, 303, 307, 308}, r.RedirectStatus):
 		return fmt.Errorf("router: route %q redirects with status %d: want 301, 302, 303, 307 or 308", r, r.RedirectStatus)
 	}
 	return nil
@@ -112,8 +112,8 @@ func (r *Route) fits(a *asked) bool {
 	if len(r.Hosts) > 0 && !slices.ContainsFunc(r.Hosts, func(pattern string) bool { return matchHost(pattern, a.host) }) {
 		return false
 	}
-	for name, want := range r.Headers {
-		if got := a.fields.Get(strings.ToLower(name)); got == "" || want != "" && got != want {
+	for name, want := range r.Headers { // in lower case, see newTable
+		if got := a.fields.Get(name); got == "" || want != "" && got != want {
 			return false
 		}
 	}
@@ -197,6 +197,7 @@ func (s *Server) newTable(routes []Route) (*table, error) {
 			errs = append(errs, err)
 			continue
 		}
+		r.Hosts, r.Methods, r.Headers = slices.Clone(r.Hosts), slices.Clone(r.Methods), lowerCase(r.Headers)
 		if r.WebSocket != "" {
 			t.tunnels[i] = s.sessions.Tunnel(ws.TunnelOptions{
 				Dial: r.To.DialHTTP1, Prepare: upstream.Forward, Log: s.Log, Name: r.To.String(),
@@ -204,6 +205,15 @@ func (s *Server) newTable(routes []Route) (*table, error) {
 		}
 	}
 	return t, errors.Join(errs...)
+}
+
+// lowerCase is a copy of fields with names as HTTP/2 has them.
+func lowerCase(fields map[string]string) map[string]string {
+	lower := make(map[string]string, len(fields))
+	for name, value := range fields {
+		lower[strings.ToLower(name)] = value
+	}
+	return lower
 }
 
 // SetRoutes replaces Routes, for calls that come from now on; what is in flight

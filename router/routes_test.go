@@ -49,6 +49,8 @@ func TestRoutesThatCannotBe(t *testing.T) {
 		"names GRPC, Path":          {route: router.Route{GRPC: "*", Path: "/", To: h2}},
 		"does not begin with /":     {route: router.Route{Path: "api/", To: h2}},
 		"names no gRPC service":     {route: router.Route{GRPC: "/a.B/C", To: h2}},
+		"status 304":                {route: router.Route{Path: "/", Redirect: "/x", RedirectStatus: 304}},
+		"needs HTTP/1.1":            {route: router.Route{WebSocket: "/", To: h2}},
 		"gRPC needs HTTP/2":         {route: router.Route{GRPC: "*", To: h1}},
 		"need the stream switch":    {route: router.Route{GRPC: "*", To: h2}, sharedH2: true},
 		`"a/b/c" names no gRPC ser`: {route: router.Route{GRPC: "a/b/c", To: h2}},

@@ -30,16 +30,20 @@ in flight go on, a file with mistakes changes nothing. SIGTERM drains.`,
 		Example: `  oneport check -c oneport.yaml && oneport serve -c oneport.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(file)
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP) // from the start: it would end the process
+			defer signal.Stop(hup)
+			text, err := config.Read(file)
 			if err != nil {
-				return err
+				return exitError{err, exitConfig}
+			}
+			cfg, err := config.Parse(file, text)
+			if err != nil {
+				return exitError{err, exitConfig}
 			}
 			log, err := newLog(cmd.ErrOrStderr(), cfg.Log.Format, cfg.Log.Level)
 			if err != nil {
-				return err
-			}
-			if err := edge.Check(cfg); err != nil {
-				return err
+				return exitError{err, exitConfig}
 			}
 			for _, w := range cfg.Warnings {
 				log.Warn(w.Error())
@@ -51,14 +55,14 @@ in flight go on, a file with mistakes changes nothing. SIGTERM drains.`,
 			}
 			e, err := edge.Serve(cfg, log, access)
 			if err != nil {
-				return err
+				return exitError{err, exitConfig}
 			}
 			defer e.Close()
 			ctx, cancel := context.WithCancel(cmd.Context())
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
-				watchFile(ctx, file, e, log)
+				watchFile(ctx, file, text, hup, e, log)
 			}()
 			defer func() {
 				cancel()
@@ -82,13 +86,13 @@ say everything that is wrong as file:line:col. The exit code is 1 if anything is
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(file)
 			if err != nil {
-				return err
+				return exitError{err, exitConfig}
 			}
 			for _, w := range cfg.Warnings {
 				fmt.Fprintln(cmd.OutOrStdout(), "warning:", w.Error())
 			}
 			if err := edge.Check(cfg); err != nil {
-				return err
+				return exitError{err, exitConfig}
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: fine: %d listeners, %d upstreams, %d routes\n", file, len(cfg.Listen), len(cfg.Upstreams), len(cfg.Routes))
 			return nil
@@ -102,14 +106,11 @@ say everything that is wrong as file:line:col. The exit code is 1 if anything is
 // seen twice, so that a file that is being written is not read.
 const lookEvery = 2 * time.Second
 
-// watchFile loads the file again at SIGHUP, and when it has changed.
-func watchFile(ctx context.Context, file string, e *edge.Edge, log *slog.Logger) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+// watchFile loads the file again at SIGHUP, and when it has changed from the text
+// that was loaded.
+func watchFile(ctx context.Context, file string, loaded []byte, hup <-chan os.Signal, e *edge.Edge, log *slog.Logger) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	loaded, _ := os.ReadFile(file)
 	tried, seen := loaded, loaded
 	for {
 		asked := false
@@ -120,7 +121,7 @@ func watchFile(ctx context.Context, file string, e *edge.Edge, log *slog.Logger)
 			asked = true
 		case <-look.C:
 		}
-		text, err := os.ReadFile(file)
+		text, err := config.Read(file)
 		if err != nil {
 			if asked {
 				log.Error("configuration not loaded, the old one stays", "file", file, "err", err)

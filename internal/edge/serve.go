@@ -24,17 +24,28 @@ type Edge struct {
 	Server *router.Server
 	log    *slog.Logger
 
-	mu    sync.Mutex // guards all below
-	cfg   *config.Config
+	begun *config.Config // what it was started with: what is in effect but for the routes
+	stop  chan struct{}  // closed by Close
+	work  sync.WaitGroup // bury
+
+	mu    sync.Mutex                    // guards all below
 	pools map[string]*upstream.Upstream // by poolKey
-	old   []*upstream.Upstream          // no route leads to them; closed when nothing is in flight
-	stop  chan struct{}                 // closed by Close
-	work  sync.WaitGroup                // the one that closes old ones
+	old   []retired
 }
 
-// Serve makes an edge of a file. Nothing is opened yet.
+// retired is an upstream that no route leads to any more.
+type retired struct {
+	*upstream.Upstream
+	since time.Time
+}
+
+// Serve makes an edge of a file, or says what keeps it from that. Nothing is
+// listened to yet.
 func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
-	e := &Edge{log: log, cfg: cfg, pools: map[string]*upstream.Upstream{}, stop: make(chan struct{})}
+	if err := checkTLS(cfg); err != nil {
+		return nil, err
+	}
+	e := &Edge{log: log, begun: cfg, pools: map[string]*upstream.Upstream{}, stop: make(chan struct{})}
 	pools, routes, err := e.build(cfg)
 	if err != nil {
 		return nil, err
@@ -49,11 +60,8 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		Log:         log,
 		Access:      access,
 	}
-	switch cfg.TLS.ClientAuth {
-	case "optional":
-		e.Server.ClientAuth = certs.ClientAuth{CAs: certs.CAFile(cfg.TLS.ClientCA)}
-	case "required":
-		e.Server.ClientAuth = certs.ClientAuth{CAs: certs.CAFile(cfg.TLS.ClientCA), Required: true}
+	if e.Server.Certs != nil && cfg.TLS.ClientCA != "" {
+		e.Server.ClientAuth = certs.ClientAuth{CAs: certs.CAFile(cfg.TLS.ClientCA), Required: cfg.TLS.ClientAuth == "required"}
 	}
 	for _, l := range cfg.Listen {
 		e.Server.Listeners = append(e.Server.Listeners, router.Listener{Addr: l.Address, Plaintext: l.Plaintext, ProxyProtocol: l.ProxyProtocol})
@@ -136,33 +144,44 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 }
 
 // Check says what keeps an edge from being made of a file that could be read:
-// certificates that cannot be loaded, addresses that cannot be.
+// certificates that cannot be loaded, routes that cannot be.
 func Check(cfg *config.Config) error {
 	e := &Edge{log: slog.New(slog.DiscardHandler)}
 	pools, _, err := e.build(cfg)
 	for _, up := range pools {
 		up.Close()
 	}
-	if src := source(cfg); src != nil && !cfg.TLS.Dev {
-		if errLoad := src.Load(); errLoad != nil {
-			err = errors.Join(err, fmt.Errorf("%s:%d:%d: tls: %w", cfg.File, cfg.TLS.Pos.Line, cfg.TLS.Pos.Col, errLoad))
-		}
+	return errors.Join(err, checkTLS(cfg))
+}
+
+// checkTLS loads what the file names for TLS. A development certificate is made
+// when it is served.
+func checkTLS(cfg *config.Config) error {
+	src := source(cfg)
+	if src == nil || cfg.TLS.Dev {
+		return nil
+	}
+	at := fmt.Sprintf("%s:%d:%d: tls", cfg.File, cfg.TLS.Pos.Line, cfg.TLS.Pos.Col)
+	var errs []error
+	if err := src.Load(); err != nil {
+		errs = append(errs, fmt.Errorf("%s: %w", at, err))
 	}
 	if cfg.TLS.ClientCA != "" {
-		if errLoad := certs.CAFile(cfg.TLS.ClientCA).Load(); errLoad != nil {
-			err = errors.Join(err, fmt.Errorf("%s:%d:%d: tls.client_ca: %w", cfg.File, cfg.TLS.Pos.Line, cfg.TLS.Pos.Col, errLoad))
+		if err := certs.CAFile(cfg.TLS.ClientCA).Load(); err != nil {
+			errs = append(errs, fmt.Errorf("%s.client_ca: %w", at, err))
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // Reload replaces the routes by those of another file. Calls in flight go on as
 // they began; upstreams that did not change keep their connections. With an error
-// nothing has changed. What cannot change while the port is open is named in restart.
+// nothing has changed. What differs from the file that the edge was started with,
+// and cannot change while the port is open, is named in restart.
 func (e *Edge) Reload(cfg *config.Config) (restart []string, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := Check(cfg); err != nil {
+	if err := checkTLS(cfg); err != nil {
 		return nil, err
 	}
 	pools, routes, err := e.build(cfg)
@@ -179,12 +198,11 @@ func (e *Edge) Reload(cfg *config.Config) (restart []string, err error) {
 	}
 	for key, up := range e.pools {
 		if pools[key] == nil {
-			e.old = append(e.old, up)
+			e.old = append(e.old, retired{up, time.Now()})
 		}
 	}
-	restart = needRestart(e.cfg, cfg)
-	e.pools, e.cfg = pools, cfg
-	return restart, nil
+	e.pools = pools
+	return needRestart(e.begun, cfg), nil
 }
 
 // needRestart names the keys that differ and take effect at a start only.
@@ -224,7 +242,11 @@ func pairs(cfg *config.Config) []config.Certificate {
 	return list
 }
 
-// bury closes upstreams that no route leads to any more, once nothing is in flight there.
+// buryAfter is how long an upstream stays open at least that no route leads to
+// any more: a call that has its route may not have got there yet.
+const buryAfter = 10 * time.Second
+
+// bury closes such upstreams once nothing is in flight there.
 func (e *Edge) bury() {
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
@@ -235,12 +257,11 @@ func (e *Edge) bury() {
 			return
 		}
 		e.mu.Lock()
-		e.old = slices.DeleteFunc(e.old, func(up *upstream.Upstream) bool {
-			st := up.Stats()
-			if st.Streams+st.Waiting > 0 {
+		e.old = slices.DeleteFunc(e.old, func(r retired) bool {
+			if st := r.Stats(); st.Streams+st.Waiting > 0 || time.Since(r.since) < buryAfter {
 				return false
 			}
-			up.Close()
+			r.Close()
 			return true
 		})
 		e.mu.Unlock()

@@ -93,7 +93,7 @@ func TestSidecar(t *testing.T) {
 			t.Errorf("%s: a redirect: %d %q", version, got.status, got.body)
 		}
 		for path, want := range map[string]int{
-			"/nowhere": http.StatusNotFound, "/api%2fhello": http.StatusBadRequest, "/x/../api/hello": http.StatusOK, "/api/../nowhere": http.StatusNotFound,
+			"/nowhere": http.StatusNotFound, "/api%2fhello": http.StatusBadRequest, "/api/../nowhere": http.StatusNotFound,
 		} {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, port.URL("/"), nil)
 			if err != nil {
@@ -105,9 +105,6 @@ func TestSidecar(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = res.Body.Close()
-			if path == "/x/../api/hello" && res.StatusCode == http.StatusNotFound {
-				continue // it was handed on as it came, and is none of the server's
-			}
 			if res.StatusCode != want {
 				t.Errorf("%s: %s: %d, want %d", version, path, res.StatusCode, want)
 			}
@@ -210,7 +207,7 @@ func TestReloadOfABadFile(t *testing.T) {
 	addr := behind(t)
 	e, port := sidecar(t, fmt.Sprintf(before, addr, oneporttest.Name))
 	for text, want := range map[string]string{
-		`upstreams: { web: { servers: ["ftp://x"] } }`:                                                       "is none of http",
+		`upstreams: { web: { servers: ["ftp://x"] } }`:                                                       "the scheme is none of http",
 		"upstreams: { web: { servers: [\"http://x\"] } }\nroutes: [{ grpc: \"*\", to: web }]":                "gRPC",
 		"upstreams: { web: { servers: [\"http://x\"] } }\nroutes: [{ path: /a, redirect: /b, status: 200 }]": "status",
 	} {
@@ -226,7 +223,9 @@ func TestReloadOfABadFile(t *testing.T) {
 		t.Errorf("%d", got.status)
 	}
 	cfg := parse(t, strings.Replace(fmt.Sprintf(before, addr, oneporttest.Name), "8443", "8444", 1))
-	if restart, err := e.Reload(cfg); err != nil || len(restart) != 1 || restart[0] != "listen" {
-		t.Errorf("%v, %v", restart, err)
+	for range 2 { // it is not in effect, however often it is loaded
+		if restart, err := e.Reload(cfg); err != nil || len(restart) != 1 || restart[0] != "listen" {
+			t.Errorf("%v, %v", restart, err)
+		}
 	}
 }

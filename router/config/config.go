@@ -51,6 +51,7 @@ type Upstream struct {
 	Pos     Pos // of its name
 	Name    string
 	Servers []string // URLs; exactly one in this version
+	http2   bool     // they speak HTTP/2 alone
 }
 
 // Route sends what it matches somewhere. Exactly one of GRPC, WebSocket and Path

@@ -18,9 +18,18 @@ import (
 // maxSize bounds a file, and with it what reading one costs.
 const maxSize = 1 << 20
 
-// Load reads a file. What is wrong with its contents is an *Error; a file that
-// cannot be read is another one.
+// Load reads and parses a file. What is wrong with its contents is an *Error; a
+// file that cannot be read is another one.
 func Load(path string) (*Config, error) {
+	text, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, text)
+}
+
+// Read gives the text of a file, no more of it than Parse needs to refuse it.
+func Read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
@@ -30,7 +39,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	return Parse(path, text)
+	return text, nil
 }
 
 // Parse reads text as the contents of the file name, which need not exist: it

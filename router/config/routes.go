@@ -244,9 +244,9 @@ func (w *walker) destination(r *Route, o object, kind string, c *Config, upstrea
 		}
 		to.problemf("no upstream %s%s", shown(r.To), didYouMean(r.To, names))
 	case u == nil || len(u.Servers) == 0:
-	case kind == keyWebSocket && u.speaksHTTP2():
+	case kind == keyWebSocket && u.http2:
 		to.problemf("WebSocket needs HTTP/1.1, and upstream %s speaks HTTP/2: want http:// or https://", shown(r.To))
-	case kind == keyGRPC && !u.speaksHTTP2():
+	case kind == keyGRPC && !u.http2:
 		to.problemf("gRPC needs HTTP/2, and upstream %s speaks HTTP/1.1: want grpc://, grpcs:// or h2c://", shown(r.To))
 	}
 }

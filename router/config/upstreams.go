@@ -1,22 +1,13 @@
 package config
 
 import (
-	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
-)
 
-// schemes are what a server may speak; router/upstream explains them.
-var schemes = []string{"http", "https", schemeH2C, schemeGRPC, "grpcs"}
-
-const (
-	schemeH2C  = "h2c"
-	schemeGRPC = "grpc"
-	unixSuffix = "+unix"
+	"github.com/oneport-edge/oneport/router/upstream"
 )
 
 // upstreamName keeps names fit for logs, metrics and paths of problems.
@@ -37,13 +28,15 @@ func (w *walker) upstreams(v value) (list []Upstream) {
 		if !o.get("servers").given() {
 			o.missing("servers", "give a URL, as servers: [\"http://127.0.0.1:8080\"]")
 		}
-		list = append(list, Upstream{Pos: at.pos(), Name: e.key.Value, Servers: w.servers(o.get("servers"))})
+		u := Upstream{Pos: at.pos(), Name: e.key.Value}
+		w.servers(&u, o.get("servers"))
+		list = append(list, u)
 	}
 	return list
 }
 
 // servers reads the URLs of an upstream.
-func (w *walker) servers(v value) (list []string) {
+func (w *walker) servers(u *Upstream, v value) {
 	items := v.items()
 	if v.given() && v.node.Kind == yaml.SequenceNode && len(items) == 0 {
 		v.problemf("an upstream without servers")
@@ -56,59 +49,22 @@ func (w *walker) servers(v value) (list []string) {
 		if s == "" {
 			continue
 		}
-		if why := badServer(s); why != "" {
-			item.problemf("%s", why)
-			continue
+		http2, err := upstream.Check(s)
+		switch known := upstream.Schemes(); {
+		case err != nil && strings.Contains(s, "://") && !slices.Contains(known, scheme(s)):
+			item.problemf("%v%s", err, didYouMean(scheme(s), known))
+		case err != nil:
+			item.problemf("%v", err)
+		default:
+			u.Servers, u.http2 = append(u.Servers, s), http2
 		}
-		list = append(list, s)
 	}
-	return list
 }
 
-// badServer says what is wrong with a server's URL, by the rules of
-// router/upstream. It never quotes all of it: there may be a password inside.
-func badServer(s string) string {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme == "" || u.Opaque != "" {
-		return "want a URL, as http://127.0.0.1:8080 or grpc://127.0.0.1:50051"
-	}
-	scheme, socket := strings.CutSuffix(u.Scheme, unixSuffix)
-	switch {
-	case !slices.Contains(schemes, scheme):
-		return shown(u.Scheme) + " is none of http, https, h2c, grpc, grpcs, alone or with +unix" + didYouMean(scheme, schemes)
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return "credentials, a query and a fragment have no place here"
-	case socket && (u.Host != "" || len(u.Path) < 2):
-		return "want three slashes before the path of a socket, as grpc+unix:///run/app.sock"
-	case socket:
-		return ""
-	case u.Path != "" && u.Path != "/":
-		return "a path has no place here: requests bring their own"
-	case u.Hostname() == "":
-		return "the host is missing"
-	case u.Port() != "" && !isPort(u.Port()):
-		return "the port is a number from 1 to 65535"
-	case u.Port() == "" && (scheme == schemeH2C || scheme == schemeGRPC):
-		return "the port is missing"
-	}
-	return ""
-}
-
-func isPort(s string) bool {
-	n, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && n > 0
-}
-
-// speaksHTTP2 reports whether an upstream speaks HTTP/2 alone.
-func (u *Upstream) speaksHTTP2() bool {
-	return slices.ContainsFunc(u.Servers, func(s string) bool {
-		scheme, _, _ := strings.Cut(s, ":")
-		switch strings.ToLower(strings.TrimSuffix(scheme, unixSuffix)) {
-		case schemeH2C, schemeGRPC, "grpcs":
-			return true
-		}
-		return false
-	})
+// scheme is what a URL begins with, with "+unix" or without.
+func scheme(url string) string {
+	s, _, _ := strings.Cut(url, ":")
+	return strings.TrimSuffix(strings.ToLower(s), "+unix")
 }
 
 // unused warns of upstreams that no route names.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -71,7 +72,7 @@ type target struct {
 func New(rawURL string, opts Options) (*Upstream, error) {
 	at, err := parse(rawURL)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("upstream %q: %w", rawURL, err)
 	}
 	u := &Upstream{name: cmp.Or(opts.Name, rawURL), target: at}
 	if opts.Log == nil {
@@ -86,7 +87,7 @@ func New(rawURL string, opts Options) (*Upstream, error) {
 	transport := newTransport(at, cfg.Clone())
 	u.proxy = newProxy(u.name, at, transport, opts.Log)
 	u.close = transport.CloseIdleConnections
-	if at.scheme == schemeHTTP || at.scheme == schemeHTTPS {
+	if !at.http2() {
 		return u, nil
 	}
 	u.streams = h2.NewUpstream(h2.UpstreamConfig{
@@ -99,17 +100,32 @@ func New(rawURL string, opts Options) (*Upstream, error) {
 	return u, nil
 }
 
+// Schemes are those that New takes, without "+unix".
+func Schemes() []string {
+	return []string{schemeHTTP, schemeHTTPS, schemeH2C, schemeGRPC, schemeGRPCS}
+}
+
+// Check says what is wrong with the URL of a server, or else whether the server
+// speaks HTTP/2 alone. The error does not quote the URL: there may be a password in it.
+func Check(rawURL string) (http2 bool, err error) {
+	at, err := parse(rawURL)
+	return at.http2(), err
+}
+
+// http2 reports whether the server speaks HTTP/2 alone.
+func (t target) http2() bool { return t.scheme != schemeHTTP && t.scheme != schemeHTTPS }
+
 // parse reads a URL, or says what is wrong with it.
 func parse(raw string) (target, error) {
-	fail := func(why string) (target, error) { return target{}, fmt.Errorf("upstream %q: %s", raw, why) }
+	fail := func(why string) (target, error) { return target{}, errors.New(why) }
 	u, err := url.Parse(raw)
-	if err != nil || u.Scheme == "" {
+	if err != nil || u.Scheme == "" || u.Opaque != "" && !strings.HasSuffix(u.Scheme, "+unix") {
 		return fail("want a URL, as http://127.0.0.1:8080 or grpc://127.0.0.1:50051")
 	}
 	at := target{scheme: u.Scheme, network: "tcp", addr: u.Host, host: u.Hostname()}
 	if s, ok := strings.CutSuffix(u.Scheme, "+unix"); ok {
 		at.scheme, at.network, at.addr = s, networkUnix, u.Path
-		if u.Host != "" || !strings.HasPrefix(u.Path, "/") {
+		if u.Host != "" || len(u.Path) < 2 {
 			return fail("want three slashes before the path of a socket, as grpc+unix:///run/app.sock")
 		}
 	}
@@ -135,11 +151,13 @@ func parse(raw string) (target, error) {
 	if at.host == "" {
 		return fail("the host is missing")
 	}
-	if u.Port() == "" {
-		if port == "" {
-			return fail("the port is missing")
-		}
+	switch n, err := strconv.ParseUint(u.Port(), 10, 16); {
+	case u.Port() == "" && port == "":
+		return fail("the port is missing")
+	case u.Port() == "":
 		at.addr = net.JoinHostPort(at.host, port)
+	case err != nil || n == 0:
+		return fail("the port is a number from 1 to 65535")
 	}
 	return at, nil
 }
@@ -240,51 +258,43 @@ const (
 	requestID      = "x-request-id"
 )
 
-// Forward tells an HTTP/1.1 server who asks, in the header that goes to it. What
-// an untrusted client said of itself has been taken out of in before.
-func Forward(out http.Header, in *http.Request) {
-	call := protocols.CallFrom(in.Context())
-	if call == nil {
-		return
-	}
-	from := call.Conn.Remote.Addr().String()
-	if before := strings.Join(in.Header.Values("X-Forwarded-For"), ", "); before != "" {
-		from = before + ", " + from
-	}
-	out.Set("X-Forwarded-For", from)
-	if out.Get("X-Forwarded-Proto") == "" {
-		proto := "http"
-		if call.Conn.TLS != nil {
-			proto = "https"
-		}
-		out.Set("X-Forwarded-Proto", proto)
-	}
-	if out.Get("X-Forwarded-Host") == "" {
-		out.Set("X-Forwarded-Host", in.Host)
-	}
-	out.Set("X-Request-ID", call.RequestID())
+// fields is the head of a request, of HTTP/1.1 or HTTP/2.
+type fields interface {
+	Get(name string) string
+	Set(name, value string)
 }
 
-// prepare tells the server who asks. What an untrusted client said of itself
-// has been taken out before.
-func prepare(r *h2.Request, call *protocols.Call) {
+// forward tells the server who asks, behind those that a trusted proxy says
+// it asks for. What an untrusted client said of itself has been taken out before.
+func forward(out fields, before string, call *protocols.Call) {
 	from := call.Conn.Remote.Addr().String()
 	if !call.Conn.Remote.IsValid() {
 		from = netip.IPv4Unspecified().String()
 	}
-	if before := r.Get(forwardedFor); before != "" {
+	if before != "" {
 		from = before + ", " + from
 	}
-	r.Set(forwardedFor, from)
-	if r.Get(forwardedProto) == "" {
+	out.Set(forwardedFor, from)
+	if out.Get(forwardedProto) == "" {
 		proto := "http"
 		if call.Conn.TLS != nil {
 			proto = "https"
 		}
-		r.Set(forwardedProto, proto)
+		out.Set(forwardedProto, proto)
 	}
-	if r.Get(forwardedHost) == "" && call.Host != "" {
-		r.Set(forwardedHost, call.Host)
+	if out.Get(forwardedHost) == "" && call.Host != "" {
+		out.Set(forwardedHost, call.Host)
 	}
-	r.Set(requestID, call.RequestID())
+	out.Set(requestID, call.RequestID())
+}
+
+// prepare is forward for a stream.
+func prepare(r *h2.Request, call *protocols.Call) { forward(r, r.Get(forwardedFor), call) }
+
+// Forward is for a request of HTTP/1.1 that is handed on with the header out, as
+// a WebSocket's handshake is.
+func Forward(out http.Header, in *http.Request) {
+	if call := protocols.CallFrom(in.Context()); call != nil {
+		forward(out, strings.Join(in.Header.Values("X-Forwarded-For"), ", "), call)
+	}
 }

@@ -41,7 +41,7 @@ func TestBadURLs(t *testing.T) {
 	for url, want := range map[string]string{
 		"":                          "want a URL",
 		"127.0.0.1:8080":            "want a URL",
-		"localhost:8080":            "the scheme is none of",
+		"localhost:8080":            "want a URL",
 		"ftp://127.0.0.1":           "the scheme is none of",
 		"grpc://127.0.0.1":          "the port is missing",
 		"h2c://":                    "the host is missing",
