@@ -39,6 +39,11 @@ type stream struct {
 	quiet   int             // ticks since the request's body has moved
 	moved   int64           // how far it had by then
 	pool    *Upstream       // for streams that go upstream, or wait for that
+	relay   *Relay          // for those that it sends there
+	member  Member          // of it
+	tries   int8            // members that could not be reached
+	fault   Fault           // of the member
+	age     int             // ticks, if it has a Relay.Timeout
 }
 
 // half is one direction of a stream.
@@ -382,6 +387,7 @@ func (s *stream) end(err error) {
 	if s.pool != nil {
 		c.leavePool(s.pool)
 	}
+	s.leaveMember(Outcome{Status: s.status, GRPC: s.grpc, Fault: s.fault})
 	if s.call != nil {
 		s.finishCall(err)
 	}
@@ -447,6 +453,7 @@ func (s *stream) reply(r *refusal) {
 		return
 	}
 	s.stopWaiting()
+	s.fault = r.fault
 	if !s.grpc && !s.started {
 		s.status = r.http
 	}
@@ -479,6 +486,7 @@ type refusal struct {
 	http, grpc int
 	text       string
 	more       []hpack.HeaderField // of HTTP
+	fault      Fault
 }
 
 // statusClientClosed is nginx's code for a client that left before the answer.
@@ -488,6 +496,7 @@ const statusClientClosed = 499
 const (
 	codeCanceled          = 1
 	codeUnknown           = 2
+	codeDeadlineExceeded  = 4
 	codeResourceExhausted = 8
 	codeUnimplemented     = 12
 	codeUnavailable       = 14
@@ -499,10 +508,11 @@ var (
 	unavailable     = &refusal{http: 503, grpc: codeUnavailable, text: "the server is not available"}
 	overloaded      = &refusal{http: 503, grpc: codeUnavailable, text: "too many requests wait for the server"}
 	tooLong         = &refusal{http: 503, grpc: codeUnavailable, text: "the request has waited too long for the server"}
-	unreachable     = &refusal{http: 502, grpc: codeUnavailable, text: "the server cannot be reached"}
+	unreachable     = &refusal{http: 502, grpc: codeUnavailable, text: "the server cannot be reached", fault: Unreachable}
 	bodyIdle        = &refusal{http: 408, grpc: codeUnavailable, text: "the request's body stands still"}
-	noAnswer        = &refusal{http: 504, grpc: codeUnavailable, text: "the server takes too long"}
-	broken          = &refusal{http: 502, grpc: codeUnavailable, text: "the server ended the connection"}
+	noAnswer        = &refusal{http: 504, grpc: codeDeadlineExceeded, text: "the server takes too long", fault: Slow}
+	pastDeadline    = &refusal{http: 504, grpc: codeDeadlineExceeded, text: "the call takes too long"}
+	broken          = &refusal{http: 502, grpc: codeUnavailable, text: "the server ended the connection", fault: Broken}
 )
 
 func (r *refusal) grpcFields() []hpack.HeaderField {
