@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
@@ -13,10 +14,13 @@ import (
 // change what goes there and what comes back. It must not be changed once it is
 // in use.
 type Relay struct {
-	// Pick chooses where a stream goes that was in vain at so many members
-	// before. Nil refuses it, with 503 or UNAVAILABLE. It must not wait, and
-	// keeps nothing of the request. Required.
-	Pick func(r *Request, call *protocols.Call, before int) Member
+	// Pick chooses where a stream goes. tried are the members that could not be
+	// reached for it. Nil sends it to Otherwise. It must not wait, and keeps
+	// nothing of the request. Required.
+	Pick func(r *Request, call *protocols.Call, tried []Member) Member
+	// Otherwise takes streams that no member could be had for, or reached. Nil
+	// refuses them: with 503 or 502, or UNAVAILABLE.
+	Otherwise Backend
 	// Prepare may change a request before it is sent, once. It must not wait.
 	Prepare func(*Request, *protocols.Call)
 	// Answer may change the head of an answer, but for 1xx. It must not wait.
@@ -96,14 +100,24 @@ func (w *Relay) take(s *stream, r *Request, end bool) {
 	}
 	s.relay = w
 	if !w.send(s, r, end) {
-		s.reply(unavailable)
+		w.otherwise(s, r, end, unavailable)
 	}
+}
+
+// otherwise is for streams that no member takes.
+func (w *Relay) otherwise(s *stream, r *Request, end bool, why *refusal) {
+	if w.Otherwise == nil {
+		s.reply(why)
+		return
+	}
+	s.relay = nil
+	w.Otherwise.take(s, r, end)
 }
 
 // send sends a stream to a member that is chosen for it, and reports whether
 // there was one.
 func (w *Relay) send(s *stream, r *Request, end bool) bool {
-	m := w.Pick(r, s.call, int(s.tries))
+	m := w.Pick(r, s.call, s.tried)
 	if m == nil {
 		return false
 	}
@@ -112,59 +126,69 @@ func (w *Relay) send(s *stream, r *Request, end bool) bool {
 	return true
 }
 
-// again has a stream that could not be sent to its member go to another one,
-// and reports whether it does. The stream's client is locked.
-func (tk *ticket) again() bool {
+// retry has a stream that could not be sent to its member go to another one, or
+// to Otherwise, and reports whether it does. The stream's client is locked.
+func (tk *ticket) retry() bool {
 	s := tk.s
 	w := s.relay
-	if w == nil || int(s.tries) >= w.Retries {
+	if w == nil {
+		return false
+	}
+	more := len(s.tried) < w.Retries
+	if !more && w.Otherwise == nil {
 		return false
 	}
 	tk.leave()
 	s.c.leavePool(s.pool)
 	s.pool = nil
+	s.tried = append(s.tried, s.member)
 	s.leaveMember(Outcome{Status: -1, GRPC: s.grpc, Fault: Unreachable})
-	s.tries++
-	wait := time.Duration(0)
-	if n := s.tries; n > 1 {
-		most := max(w.Backoff, 0)
-		if most == 0 {
-			most = 25 * time.Millisecond
-		}
-		wait = rand.N(most << min(n-2, 4)) //nolint:gosec // it spreads retries
+	wait := w.backoff(len(s.tried))
+	switch {
+	case !more:
+		r := tk.request()
+		w.otherwise(s, &r, tk.end, unreachable)
+	case wait == 0:
+		tk.resend()
+	default:
+		s.wait = tk
+		s.c.work.Add(1)
+		tk.timer = time.AfterFunc(wait, func() {
+			defer s.c.work.Done()
+			s.c.mu.Lock()
+			if s.wait == tk {
+				s.wait = nil
+				tk.resend()
+			}
+			s.c.unlock()
+			s.c.kick()
+		})
 	}
-	if wait == 0 {
-		return tk.resend()
-	}
-	s.wait = tk
-	s.c.work.Add(1)
-	tk.timer = time.AfterFunc(wait, func() {
-		defer s.c.work.Done()
-		s.c.mu.Lock()
-		if s.wait == tk && !tk.resend() {
-			s.reply(unreachable)
-		}
-		s.c.unlock()
-		s.c.kick()
-	})
 	return true
 }
 
-// resend sends the stream to a member once more.
-func (tk *ticket) resend() bool {
-	tk.s.wait = nil
-	r := Request{Fields: tk.fields, grpc: tk.s.grpc}
-	for i := range r.Fields {
-		switch f := &r.Fields[i]; f.Name {
-		case ":method":
-			r.Method = f.Value
-		case ":authority":
-			r.Authority = f.Value
-		case ":path":
-			r.Path = f.Value
-		}
+// backoff is how long a retry waits.
+func (w *Relay) backoff(retry int) time.Duration {
+	if retry <= 1 {
+		return 0
 	}
-	return tk.s.relay.send(tk.s, &r, tk.end)
+	return rand.N(cmp.Or(w.Backoff, 25*time.Millisecond) << min(retry-2, 4))
+}
+
+// resend sends the stream to a member once more.
+func (tk *ticket) resend() {
+	r, w := tk.request(), tk.s.relay
+	if !w.send(tk.s, &r, tk.end) {
+		w.otherwise(tk.s, &r, tk.end, unreachable)
+	}
+}
+
+// request is what the ticket was written for.
+func (tk *ticket) request() Request {
+	return Request{
+		Method: field(tk.fields, ":method"), Scheme: field(tk.fields, ":scheme"), Authority: field(tk.fields, ":authority"),
+		Path: field(tk.fields, ":path"), Fields: tk.fields, length: tk.s.length, grpc: tk.s.grpc,
+	}
 }
 
 // leaveMember tells the member that the stream has ended there.

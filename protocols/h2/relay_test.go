@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/http2/hpack"
+
 	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/h2"
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
@@ -40,14 +42,14 @@ func (m *member) Done(out h2.Outcome) {
 	m.m.ended = append(m.m.ended, fmt.Sprint(m.i, " ", []string{"fine", "unreachable", "broken", "slow"}[out.Fault], " ", out.Status))
 }
 
-func (m *members) pick(_ *h2.Request, _ *protocols.Call, before int) h2.Member {
+func (m *members) pick(_ *h2.Request, _ *protocols.Call, tried []h2.Member) h2.Member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.at = append(m.at, time.Now())
-	if m.gone || before >= len(m.list) {
+	if m.gone || len(tried) >= len(m.list) {
 		return nil
 	}
-	return &member{m, before}
+	return &member{m, len(tried)}
 }
 
 func (m *members) wantEnded(want ...string) {
@@ -111,7 +113,7 @@ func TestRelayTriesAnother(t *testing.T) {
 
 // Retries end, and members may: the call is refused in the words of its protocol.
 func TestRelayGivesUp(t *testing.T) {
-	inBubble(t, onlyUp(h2.UpstreamLimits{}), func(t *testing.T, e *edge) {
+	inBubble(t, onlyUp(h2.UpstreamLimits{}), func(_ *testing.T, e *edge) {
 		m := e.relayed(3, h2.Relay{Retries: 1})
 		c := e.dial()
 		c.send(c.get(1, "/fake/a"), c.startFake(3, "/fake/b"))
@@ -144,7 +146,7 @@ func TestRelayBackoffEndsWithTheStream(t *testing.T) {
 
 // What a server does wrong is told of it.
 func TestRelayFaults(t *testing.T) {
-	inBubble(t, onlyUp(h2.UpstreamLimits{}), func(t *testing.T, e *edge) {
+	inBubble(t, onlyUp(h2.UpstreamLimits{}), func(_ *testing.T, e *edge) {
 		m := e.relayed(0, h2.Relay{AnswerTimeout: 3 * time.Second, Timeout: 5 * time.Second})
 		c := e.dial()
 		c.send(c.get(1, "/fake/slow"))
@@ -188,5 +190,27 @@ func TestRelayChangesAnswers(t *testing.T) {
 		if got := fmt.Sprint(a.fields); a.status != "204" || !strings.Contains(got, "x-was") || !strings.Contains(got, "/fake/a") || strings.Contains(got, "server") {
 			t.Errorf("%v %v", a, got)
 		}
+	})
+}
+
+// What no member takes has an answer all the same, if there is one.
+func TestRelayOtherwise(t *testing.T) {
+	inBubble(t, onlyUp(h2.UpstreamLimits{}), func(_ *testing.T, e *edge) {
+		m := e.relayed(2, h2.Relay{Retries: 1, Otherwise: &h2.Static{
+			Status: 200, Fields: []hpack.HeaderField{{Name: "x-fallback", Value: "yes"}}, Body: []byte("later"),
+		}})
+		c := e.dial()
+		c.send(c.post(1, "/fake/a"), data(1, "body", false))
+		c.wantBody(1, "200", "later")
+		c.wantReset(1, frame.NoError)
+		m.wantEnded("0 unreachable -1", "1 unreachable -1")
+		m.gone = true
+		c.send(c.head(3, true, request("HEAD", "/fake/b")...), c.startFake(5, "/fake/c"))
+		c.wantBody(3, "200", "")
+		c.wantCode(5, "14")
+		e.wantResult("/fake/a", 200, "")
+		e.wantResult("/fake/b", 200, "")
+		e.wantResult("/fake/c", 14, "")
+		c.wantOpen()
 	})
 }

@@ -41,7 +41,7 @@ type stream struct {
 	pool    *Upstream       // for streams that go upstream, or wait for that
 	relay   *Relay          // for those that it sends there
 	member  Member          // of it
-	tries   int8            // members that could not be reached
+	tried   []Member        // those that could not be reached
 	fault   Fault           // of the member
 	age     int             // ticks, if it has a Relay.Timeout
 }

@@ -363,7 +363,7 @@ func (u *Upstream) outLocked(which func(*ticket) bool) (list []*ticket) {
 func refuse(list []*ticket, why *refusal) {
 	for _, tk := range list {
 		tk.c.mu.Lock()
-		if tk.s.wait == tk && !(why == unreachable && tk.again()) {
+		if tk.s.wait == tk && !(why == unreachable && tk.retry()) {
 			tk.s.reply(why)
 		}
 		tk.c.unlock()
