@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -51,13 +50,7 @@ func newTransport(at target, cfg *tls.Config) *http.Transport {
 
 // newProxy hands requests on that net/http has taken.
 func newProxy(name string, at target, transport http.RoundTripper, log *slog.Logger) http.Handler {
-	to := &url.URL{Scheme: schemeHTTP, Host: at.addr}
-	if at.scheme == schemeHTTPS || at.scheme == schemeGRPCS {
-		to.Scheme = schemeHTTPS
-	}
-	if at.network == networkUnix {
-		to.Host = "localhost"
-	}
+	to := at.base()
 	return &httputil.ReverseProxy{
 		Transport:  transport,
 		BufferPool: &buffers,
