@@ -476,11 +476,13 @@ func TestResolve(t *testing.T) {
 			want("(192.0.2.2)", "(2001:db8::1)")
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if u.InFlight() != 1 || len(u.removed) != 1 {
 			t.Errorf("%d in flight, %d removed; want the one whose call goes on", u.InFlight(), len(u.removed))
 		}
 		leaves.ended(fine)
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if len(u.removed) != 0 {
 			t.Error("a server without calls is not closed")
 		}
