@@ -461,13 +461,19 @@ func TestResolve(t *testing.T) {
 		dns.addrs, dns.err = addrs("192.0.2.2", "192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2"), nil
 		time.Sleep(10 * time.Second)
 		want("(192.0.2.1)", "(192.0.2.2)")
-		stays := u.servers[1]
+		servers := func() (first *server, removed int) {
+			synctest.Wait()
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			return u.servers[0], len(u.removed)
+		}
+		goes, _ := servers()
 		a := anybody()
-		leaves := u.choose(&a, func(s *server) bool { return s == stays })
+		leaves := u.choose(&a, func(s *server) bool { return s != goes })
 		dns.addrs = addrs("2001:db8::1", "192.0.2.2")
 		time.Sleep(10 * time.Second)
 		want("(192.0.2.2)", "(2001:db8::1)")
-		if u.servers[0] != stays {
+		if s, _ := servers(); s == goes || s.since.Load() != 0 {
 			t.Error("a server that stays was made anew")
 		}
 		for _, none := range []*names{{err: errors.New("broken")}, {}} {
@@ -476,14 +482,12 @@ func TestResolve(t *testing.T) {
 			want("(192.0.2.2)", "(2001:db8::1)")
 		}
 		time.Sleep(time.Minute)
-		synctest.Wait()
-		if u.InFlight() != 1 || len(u.removed) != 1 {
-			t.Errorf("%d in flight, %d removed; want the one whose call goes on", u.InFlight(), len(u.removed))
+		if _, removed := servers(); u.InFlight() != 1 || removed != 1 {
+			t.Errorf("%d in flight, %d removed; want the one whose call goes on", u.InFlight(), removed)
 		}
 		leaves.ended(fine)
 		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if len(u.removed) != 0 {
+		if _, removed := servers(); removed != 0 {
 			t.Error("a server without calls is not closed")
 		}
 	})
