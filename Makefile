@@ -85,6 +85,10 @@ bench: ## compare the port with the same handlers on ports of their own
 bench-proxy: ## compare oneport proxy with HAProxy and nginx, if they are installed
 	go run -tags $(TAGS) ./bench -only proxy -rounds $(ROUNDS)
 
+.PHONY: docs
+docs: ## write the reference of oneport.yaml, its JSON Schema, and the outputs of router/config/testdata
+	go test -tags $(TAGS) ./router/config -update
+
 .PHONY: proto
 proto: $(BIN)/buf $(BIN)/gen ## generate Go from the .proto files
 	export PATH="$(CURDIR)/$(BIN):$$PATH"; for dir in $(PROTO); do (cd "$$dir" && buf generate); done

@@ -134,6 +134,7 @@ var oneImporter = []struct {
 	{"github.com/gin-gonic/gin", []string{"protocols/rest", "router", "examples/", "bench"}, "a Gin engine is an http.Handler everywhere else; router's and examples' tests are embedders"},
 	{"github.com/gorilla/websocket", []string{"protocols/ws", "client", "oneporttest", "router", "internal/", "examples/", "bench"}, "serving is ws's business; the others are clients in tests"},
 	{"go.yaml.in/yaml/v4", []string{"router/config"}, "it is young; and a file that others read would have rules of their own"},
+	{"github.com/santhosh-tekuri/jsonschema/v6", []string{"router/config"}, "only a test asks whether the schema is one; the binary prints it and does not need it"},
 	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},
 	{"golang.org/x/sys/unix", []string{"protocols/mux", "router", "router/upstream", "internal/", "bench"}, "system calls are rare, and each has its reason"},
 }
@@ -155,7 +156,7 @@ func TestLibrariesHaveOneImporter(t *testing.T) {
 
 // An embedder links what it uses: no Redis, no ACME, no OpenTelemetry SDK.
 func TestEmbeddingIsLean(t *testing.T) {
-	forbidden := []string{"redis", "certmagic", "go.opentelemetry.io/otel/sdk", "centrifuge", "prometheus", "cobra", "yaml.in"}
+	forbidden := []string{"redis", "certmagic", "go.opentelemetry.io/otel/sdk", "centrifuge", "prometheus", "cobra", "yaml.in", "jsonschema"}
 	for _, p := range list(t) {
 		if p.rel() != "examples/embed" {
 			continue

@@ -81,6 +81,12 @@ type Route struct {
 	Passthrough string // host:port
 }
 
+// Rate is how many in a time.
+type Rate struct {
+	N   int
+	Per time.Duration
+}
+
 // Limits bounds what clients can cost.
 type Limits struct {
 	Connections int // in all; 10,000 by default

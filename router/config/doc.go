@@ -18,7 +18,7 @@
 // Values come as the caller needs them: durations and prefixes are parsed, paths
 // are absolute (relative ones are relative to the file), ${NAME} is replaced from
 // the environment, defaults are filled in. What each key means is in
-// docs/configuration.md; a test holds that page and this package together.
+// keys.go, from which Schema and the reference in docs/configuration.md are made.
 //
 // The limits: a file has at most 1 MiB and one document, and no anchors or
 // aliases, for a file that a reader must expand in the head hides mistakes. Files

@@ -1,13 +1,58 @@
 package config
 
-// known is what a mapping of the file may hold.
-type known struct {
-	keys  []string
-	later []string // of the contract, and not in this version
+import (
+	"strings"
+	"time"
+)
+
+// This file, keys_upstreams.go and keys_routes.go are the one place that says what
+// may stand in a file: each key with its type, its default, and the paragraph that
+// explains it. The walkers refuse what is not in here and take defaults and bounds
+// from here; Schema and docs/configuration.md are made of it.
+//
+// To add a key:
+//
+//  1. An entry here, in the mapping that it belongs to: name, type (kinds.go lists
+//     them), default if there is one, and about.
+//  2. A line in the walker of that mapping: o.get("my_key").duration(), or what else
+//     reads that type: boolean, count, size, rate, word, text, file, hostPort.
+//  3. The key in a file of testdata/good, a wrong value of it in one of testdata/bad,
+//     and "make docs", which writes the files that outputs are compared with and the page.
+//
+// A mapping below a key has an entry of its own in the list of mappings, under the
+// path of its key, with "[]" behind it for each item of a list, and ".*" for what
+// stands under a name of the user's. Tests say what is forgotten: a key that no
+// walker reads, a mapping that no key leads to, a default that is not of its type.
+//
+// A key of the contract whose machinery is missing is marked later: it is refused,
+// for a file that asks for auth must not be served without it. It is in no schema.
+
+// mapping is what one mapping of the file may hold.
+type mapping struct {
+	path string
+	// about stands before its keys on the page; may be empty.
+	about string
+	keys  []key
+	// oneOf lists groups of keys; of each exactly one must stand there. May be empty.
+	oneOf [][]string
 }
 
-// notYet is what a key of the contract gets whose machinery is missing: it must
-// not be ignored, for a file that asks for auth would be served without.
+// key is one key of a mapping.
+type key struct {
+	name string
+	is   kind
+	// otherwise is the default, written as the file would say it; "" if there is none.
+	otherwise string
+	// without says in words what holds without the key, if there is no default.
+	without string
+	need    bool
+	// with lists keys without which it is refused.
+	with  []string
+	about string
+	later bool
+}
+
+// notYet is what a key gets that is marked later.
 const notYet = "not in this version of oneport yet; remove it"
 
 // Keys that more than one place speaks of.
@@ -16,37 +61,148 @@ const (
 	keyGRPC        = "grpc"
 	keyWebSocket   = "websocket"
 	keyPath        = "path"
+	keyRedirect    = "redirect"
 	keyPassthrough = "passthrough"
 )
 
-// schema lists the mappings of the file by their path; docs/configuration.md
-// explains each key. What stands at upstreams and at header has names of its own.
-var schema = map[string]known{
-	"": {
-		keys:  []string{"listen", keyTLS, "upstreams", "routes", "limits", "drain", "log"},
-		later: []string{"auth", "redis", "admin"},
-	},
-	"listen[]": {keys: []string{"address", keyTLS, "proxy_protocol"}},
-	keyTLS: {
-		keys:  []string{"certificates", "dev", "client_ca", "client_auth"},
-		later: []string{"acme"},
-	},
-	"tls.certificates[]": {keys: []string{"cert", "key"}},
-	"upstreams.*": {
-		keys:  []string{"servers"},
-		later: []string{"balance", "health"},
-	},
-	"routes[]": {
-		keys: []string{
-			"name", keyGRPC, keyWebSocket, keyPath, "host", "method", "header",
-			"to", "redirect", "status", "sni", "alpn", keyPassthrough,
-		},
-		later: []string{"auth", "limit"},
-	},
-	"limits": {
-		keys:  []string{"connections"},
-		later: []string{"named"},
-	},
-	"drain": {keys: []string{"timeout", "spread", "not_ready"}},
-	"log":   {keys: []string{"level", "format", "access"}},
+// day is the longest duration that a file may ask for.
+const day = 24 * time.Hour
+
+// mappings lists all of the file, in the order of the page.
+var mappings = []mapping{
+	{path: "", keys: fileKeys},
+	{path: "listen[]", keys: listenKeys},
+	{path: keyTLS, keys: tlsKeys, about: "Exactly one of `certificates` and `dev: true`, if any listener has TLS."},
+	{path: "tls.certificates[]", keys: certificateKeys},
+	{path: "upstreams.*", keys: upstreamKeys},
+	{path: "routes[]", keys: routeKeys, oneOf: [][]string{kinds, {"to", keyRedirect, keyPassthrough}}, about: routesAbout},
+	{path: "limits", keys: limitKeys},
+	{path: "drain", keys: drainKeys, about: "A warning, if `not_ready` and `spread` together are longer than `timeout`."},
+	{path: "log", keys: logKeys},
 }
+
+var fileKeys = []key{
+	{
+		name: "listen", is: either(hostPort(0), someOf(either(hostPort(0), submapping()))), need: true,
+		about: "Where to listen: one address, or a list of addresses and of mappings, see `listen[]`.",
+	},
+	{
+		name: keyTLS, is: submapping(), without: "an error, unless all listeners have `tls: off`",
+		about: "The certificates of all listeners that have TLS, and what is asked of clients.",
+	},
+	{
+		name: "upstreams", is: named(upstreamName, submapping()), without: "none",
+		about: "Servers elsewhere, each with a name: letters, digits, `-`, `_` and `.`, at most 64. One that no route names is a warning.",
+	},
+	{
+		name: "routes", is: listOf(submapping()), without: "nothing is served",
+		about: "What goes where: the first that fits counts. One that an earlier one hides is a warning.",
+	},
+	{name: "limits", is: submapping(), without: "as below", about: "What clients may cost."},
+	{name: "drain", is: submapping(), without: "as below", about: "How a server ends."},
+	{name: "log", is: submapping(), without: "as below", about: "What is logged, and how."},
+	{name: "auth", later: true},
+	{name: "redis", later: true},
+	{name: "admin", later: true},
+}
+
+var listenKeys = []key{
+	{
+		name: "address", is: hostPort(0), need: true,
+		about: "Where to listen. Without a host: all addresses of the machine. The port is a number; 0 is any free one.",
+	},
+	{
+		name: keyTLS, is: onOff(), otherwise: "on",
+		about: "`off` makes it a listener without TLS, for HTTP/1 and for HTTP/2 with prior knowledge (h2c).",
+	},
+	{
+		name: "proxy_protocol", is: someOf(cidr()), without: "nobody",
+		about: "Peers that must send a PROXY header, v1 or v2, as ranges or addresses: `[10.0.0.0/8]`. From anybody else one is garbage.",
+	},
+}
+
+var tlsKeys = []key{
+	{
+		name: "certificates", is: someOf(submapping()), without: "none",
+		about: "Pairs of files, see below; the client's SNI chooses. Files that change are loaded again.",
+	},
+	{
+		name: "dev", is: boolean(), otherwise: "false",
+		about: "`true` makes a certificate for development, in `certs/dev` of the working directory as `oneport certs` does. A warning, if the address is not loopback.",
+	},
+	{
+		name: "client_ca", is: file(), without: "none is asked for", with: []string{"client_auth"},
+		about: "PEM file of the authorities that sign clients' certificates; goes with `client_auth`.",
+	},
+	{
+		name: "client_auth", is: enum("optional", "required"), without: "none is asked for", with: []string{"client_ca"},
+		about: "`optional`: a client may have a certificate, which must then be good; `required`: it must. Goes with `client_ca`.",
+	},
+	{name: "acme", later: true},
+}
+
+var certificateKeys = []key{
+	{name: "cert", is: file(), need: true, about: "PEM file of the certificate, with the chain behind it."},
+	{name: "key", is: file(), need: true, about: "PEM file of its key."},
+}
+
+var limitKeys = []key{
+	{
+		name: "connections", is: count(1, 10_000_000), otherwise: "10000", // more than 10 million is more than a machine has memory for
+		about: "Open connections in all; see [operations](operations.md) for all other bounds.",
+	},
+	{name: "named", later: true},
+}
+
+var drainKeys = []key{
+	{
+		name: "timeout", is: duration(time.Millisecond, day), otherwise: "30s",
+		about: "All of the drain; what is still open then is cut off.",
+	},
+	{
+		name: "spread", is: duration(0, day), otherwise: "20s",
+		about: "The window over which WebSockets are closed, so that their clients do not come back all at once; `0s` closes them at once.",
+	},
+	{
+		name: "not_ready", is: duration(0, day), otherwise: "5s",
+		about: "How long the port still accepts after readiness turned red, so that load balancers notice; `0s` skips it.",
+	},
+}
+
+var logKeys = []key{
+	{name: "level", is: enum("debug", "info", "warn", "error"), otherwise: "info", about: "The least that is logged."},
+	{name: "format", is: enum("json", "text"), otherwise: "json", about: "How a line looks."},
+	{name: "access", is: boolean(), otherwise: "true", about: "A line for each call."},
+}
+
+// mappingAt finds a mapping by its path; without one it holds nothing.
+func mappingAt(path string) *mapping {
+	for i := range mappings {
+		if mappings[i].path == path {
+			return &mappings[i]
+		}
+	}
+	return &mapping{path: path}
+}
+
+// key finds a key by its name, those that are for later among them; nil if there is none.
+func (m *mapping) key(name string) *key {
+	for i := range m.keys {
+		if m.keys[i].name == name {
+			return &m.keys[i]
+		}
+	}
+	return nil
+}
+
+// names lists all keys, those that are for later among them.
+func (m *mapping) names() []string {
+	list := make([]string, len(m.keys))
+	for i, k := range m.keys {
+		list[i] = k.name
+	}
+	return list
+}
+
+// below is the path of a key of the mapping, without what its type adds.
+func (m *mapping) below(name string) string { return strings.TrimPrefix(m.path+"."+name, ".") }

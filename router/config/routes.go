@@ -196,7 +196,7 @@ func (w *walker) headers(v value) map[string]string {
 	first := make(map[string]int)
 	for _, e := range v.entries() {
 		name := e.key.Value
-		at := value{w, e.key, e.value.path}
+		at := value{w: w, node: e.key, path: e.value.path}
 		line, again := first[strings.ToLower(name)]
 		switch {
 		case !token.MatchString(name):
@@ -217,7 +217,7 @@ func (w *walker) headers(v value) map[string]string {
 
 // destination reads to, or redirect.
 func (w *walker) destination(r *Route, o object, kind string, c *Config, upstreams map[string]*Upstream) {
-	to, redirect, status := o.get("to"), o.get("redirect"), o.get("status")
+	to, redirect, status := o.get("to"), o.get(keyRedirect), o.get("status")
 	switch {
 	case to.given() && redirect.given():
 		redirect.problemf("leads to an upstream too: want to or redirect")
@@ -225,7 +225,7 @@ func (w *walker) destination(r *Route, o object, kind string, c *Config, upstrea
 		redirect.problemf("goes with path alone")
 	case redirect.given():
 		r.Redirect = w.redirect(redirect)
-		r.RedirectStatus = w.status(status)
+		r.RedirectStatus = status.count()
 		return
 	case !to.given():
 		o.missing("to", "say where it leads: to an upstream, or for a path with redirect")
@@ -266,17 +266,9 @@ func (w *walker) redirect(v value) string {
 	return s
 }
 
-func (w *walker) status(v value) int {
-	n := v.number(defaultStatus, 300, 399)
-	if v.given() && !slices.Contains([]int{301, 302, 303, 307, 308}, n) {
-		v.problemf("want 301, 302, 303, 307 or 308, have %d", n)
-	}
-	return n
-}
-
 // passthrough reads a route of connections that are not terminated here.
 func (w *walker) passthrough(r *Route, o object) {
-	for _, key := range []string{"to", "redirect", "status", "host", "method", "header"} {
+	for _, key := range []string{"to", keyRedirect, "status", "host", "method", "header"} {
 		o.get(key).refusef("has no place beside passthrough: the connection goes on as it came, and nobody sees what is in it")
 	}
 	r.Passthrough = o.get(keyPassthrough).hostPort("want host:port, as \"127.0.0.1:9443\"", false, 1)

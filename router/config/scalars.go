@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -40,7 +41,7 @@ func (v value) expand() (text string, ok bool) {
 
 // anyText gives a text, which may be empty.
 func (v value) anyText() (string, bool) {
-	if !v.is(yaml.ScalarNode, "text") {
+	if !v.isA(yaml.ScalarNode, "text") {
 		return "", false
 	}
 	switch v.node.ShortTag() {
@@ -72,12 +73,13 @@ func (v value) file() string {
 	return filepath.Join(v.w.dir, s)
 }
 
-// oneOf gives one of some words.
-func (v value) oneOf(otherwise string, words ...string) string {
+// word gives one of the words that its key has.
+func (v value) word() string {
+	words := v.is().words
 	s := v.text()
 	switch {
 	case s == "":
-		return otherwise
+		return v.otherwise()
 	case !slices.Contains(words, s):
 		v.problemf("%s is none of %s%s", shown(s), strings.Join(words, ", "), didYouMean(s, words))
 	}
@@ -88,7 +90,7 @@ func (v value) oneOf(otherwise string, words ...string) string {
 // or out of the environment. It reports false after a problem, or if none is given.
 func (v value) scalar(want string) (string, bool) {
 	switch {
-	case !v.is(yaml.ScalarNode, want):
+	case !v.isA(yaml.ScalarNode, want):
 		return "", false
 	case v.node.ShortTag() == tagNull:
 		v.problemf("want %s, have nothing", want)
@@ -105,8 +107,9 @@ func (v value) quoted() bool {
 }
 
 // boolean gives true or false.
-func (v value) boolean(otherwise bool) bool {
+func (v value) boolean() bool {
 	const want = "true or false"
+	otherwise := v.otherwise() == yes
 	s, ok := v.scalar(want)
 	switch {
 	case !ok:
@@ -121,8 +124,10 @@ func (v value) boolean(otherwise bool) bool {
 	return s == yes
 }
 
-// number gives a whole number within bounds.
-func (v value) number(otherwise, least, most int) int {
+// count gives a whole number within the bounds of its key.
+func (v value) count() int {
+	is := v.is()
+	otherwise, _ := strconv.Atoi(v.otherwise())
 	s, ok := v.scalar("a number")
 	if !ok {
 		return otherwise
@@ -132,16 +137,22 @@ func (v value) number(otherwise, least, most int) int {
 		v.problemf("want a number, have text: remove the quotes")
 		return otherwise
 	}
-	if err != nil || n < least || n > most {
-		v.problemf("want a number from %d to %d, have %s", least, most, shown(s))
-		return otherwise
+	switch {
+	case is.numbers != nil && (err != nil || !slices.Contains(is.numbers, n)):
+		v.problemf("want %s, have %s", numberList(is.numbers), shown(s))
+	case is.numbers == nil && (err != nil || int64(n) < is.least || int64(n) > is.most):
+		v.problemf("want a number from %d to %d, have %s", is.least, is.most, shown(s))
+	default:
+		return n
 	}
-	return n
+	return otherwise
 }
 
-// duration gives a time with its unit, from least to a day.
-func (v value) duration(otherwise, least time.Duration) time.Duration {
+// duration gives a time with its unit, within the bounds of its key.
+func (v value) duration() time.Duration {
 	const want = "a duration, as 30s, 1m30s or 500ms"
+	otherwise, _ := time.ParseDuration(v.otherwise())
+	least, most := time.Duration(v.is().least), time.Duration(v.is().most)
 	s, ok := v.scalar(want)
 	if !ok {
 		return otherwise
@@ -154,10 +165,74 @@ func (v value) duration(otherwise, least time.Duration) time.Duration {
 	switch {
 	case err != nil:
 		v.problemf("want %s, have %s", want, shown(s))
-	case d < least || d > 24*time.Hour:
-		v.problemf("want a duration from %v to 24h, have %s", least, shown(s))
+	case d < least || d > most || s[0] == '-':
+		v.problemf("want a duration from %s to %s, have %s", shortDuration(least), shortDuration(most), shown(s))
 	default:
 		return d
 	}
 	return otherwise
+}
+
+// size gives a number of bytes, within the bounds of its key.
+func (v value) size() int64 {
+	const want = "a size, as 512B, 64KiB, 1MiB or 2GiB"
+	otherwise := max(0, parseSize(v.otherwise()))
+	s, ok := v.scalar(want)
+	if !ok {
+		return otherwise
+	}
+	is, n := v.is(), parseSize(s)
+	switch _, err := strconv.Atoi(s); {
+	case err == nil:
+		v.problemf("a size needs a unit, as 64KiB: have %s", shown(s))
+	case n < 0:
+		v.problemf("want %s, have %s", want, shown(s))
+	case n < is.least || n > is.most:
+		v.problemf("want a size from %s to %s, have %s", sizeText(is.least), sizeText(is.most), shown(s))
+	default:
+		return n
+	}
+	return otherwise
+}
+
+// parseSize gives the bytes of a size; negative if it is none.
+func parseSize(s string) int64 {
+	m := sizeShape.FindStringSubmatch(s)
+	if m == nil {
+		return -1
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	for _, u := range units {
+		if u.name == m[2] && err == nil && n <= math.MaxInt64/u.bytes {
+			return n * u.bytes
+		}
+	}
+	return -1
+}
+
+// rate gives how many in a time.
+func (v value) rate() Rate {
+	const want = "a rate, as 50/s, 100/m or 1000/h"
+	otherwise, _ := parseRate(v.otherwise())
+	s, ok := v.scalar(want)
+	if !ok {
+		return otherwise
+	}
+	r, ok := parseRate(s)
+	if !ok {
+		v.problemf("want %s, have %s", want, shown(s))
+		return otherwise
+	}
+	return r
+}
+
+// parseRate reports false for what is no rate, and for one of zero.
+func parseRate(s string) (Rate, bool) {
+	m := rateShape.FindStringSubmatch(s)
+	if m == nil {
+		return Rate{}, false
+	}
+	n, err := strconv.ParseInt(m[1], 10, 32)
+	per := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}[m[2]]
+	return Rate{int(n), per}, err == nil && n > 0
 }

@@ -6,25 +6,9 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"time"
 
 	"go.yaml.in/yaml/v4"
 )
-
-// The defaults. Those of keys that are not here are nothing at all.
-const (
-	defaultConnections = 10_000
-	defaultTimeout     = 30 * time.Second
-	defaultSpread      = 20 * time.Second
-	defaultNotReady    = 5 * time.Second
-	defaultLevel       = "info"
-	defaultFormat      = "json"
-	defaultAccess      = true
-	defaultStatus      = 308
-)
-
-// mostConnections is more than a machine has memory for.
-const mostConnections = 10_000_000
 
 // config reads all of a file.
 func (w *walker) config(c *Config, root value) {
@@ -40,13 +24,13 @@ func (w *walker) config(c *Config, root value) {
 	c.Routes = w.routes(o.get("routes"), c)
 
 	limits := o.get("limits").objectIfGiven("limits")
-	c.Limits.Connections = limits.get("connections").number(defaultConnections, 1, mostConnections)
+	c.Limits.Connections = limits.get("connections").count()
 
 	drain := o.get("drain").objectIfGiven("drain")
 	c.Drain = Drain{
-		Timeout:  drain.get("timeout").duration(defaultTimeout, time.Millisecond),
-		Spread:   drain.get("spread").duration(defaultSpread, 0),
-		NotReady: drain.get("not_ready").duration(defaultNotReady, 0),
+		Timeout:  drain.get("timeout").duration(),
+		Spread:   drain.get("spread").duration(),
+		NotReady: drain.get("not_ready").duration(),
 	}
 	if d := c.Drain; d.NotReady+d.Spread > d.Timeout {
 		w.drainWarning(drain, d)
@@ -54,18 +38,18 @@ func (w *walker) config(c *Config, root value) {
 
 	log := o.get("log").objectIfGiven("log")
 	c.Log = Log{
-		Level:  log.get("level").oneOf(defaultLevel, "debug", "info", "warn", "error"),
-		Format: log.get("format").oneOf(defaultFormat, "json", "text"),
-		Access: log.get("access").boolean(defaultAccess),
+		Level:  log.get("level").word(),
+		Format: log.get("format").word(),
+		Access: log.get("access").boolean(),
 	}
 }
 
 // objectIfGiven is object for a mapping that may be missing.
-func (v value) objectIfGiven(name string) object {
+func (v value) objectIfGiven(path string) object {
 	if !v.given() {
-		return object{value: v}
+		return object{value: v, may: mappingAt(path)}
 	}
-	return v.object(name)
+	return v.object(path)
 }
 
 func (w *walker) drainWarning(drain object, d Drain) {
@@ -220,9 +204,9 @@ func (w *walker) tls(root object, listeners []Listener) (t TLS) {
 	t = TLS{
 		Pos:          v.pos(),
 		Certificates: w.certificates(o.get("certificates")),
-		Dev:          o.get("dev").boolean(false),
+		Dev:          o.get("dev").boolean(),
 		ClientCA:     o.get("client_ca").file(),
-		ClientAuth:   o.get("client_auth").oneOf("", "optional", "required"),
+		ClientAuth:   o.get("client_auth").word(),
 	}
 	certs, dev, ca, auth := o.get("certificates"), o.get("dev"), o.get("client_ca"), o.get("client_auth")
 	switch {

@@ -20,7 +20,7 @@ func (w *walker) upstreams(v value) (list []Upstream) {
 	}
 	w.vague = v.node.Kind != yaml.MappingNode
 	for _, e := range v.entries() {
-		at := value{w, e.key, e.value.path}
+		at := value{w: w, node: e.key, path: e.value.path}
 		if !upstreamName.MatchString(e.key.Value) {
 			at.problemf("a name has letters, digits, \"-\", \"_\" and \".\", at most 64")
 		}
@@ -75,7 +75,7 @@ func (w *walker) unused(c *Config) {
 	}
 	for _, u := range c.Upstreams {
 		if !used[u.Name] {
-			at := value{w, &yaml.Node{Line: u.Pos.Line, Column: u.Pos.Col}, value{path: "upstreams"}.below(u.Name)}
+			at := value{w: w, node: &yaml.Node{Line: u.Pos.Line, Column: u.Pos.Col}, path: value{path: "upstreams"}.below(u.Name)}
 			at.warningf("no route leads here")
 		}
 	}

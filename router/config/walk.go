@@ -31,6 +31,9 @@ type walker struct {
 	warnings []Problem
 	cut      bool // there were more problems than maxProblems
 	vague    bool // upstreams could not be read; what names one may be right
+
+	// read is told of each key that was given and asked for; nil outside of tests.
+	read func(mapping, key string)
 }
 
 func (w *walker) line(n int) string {
@@ -64,6 +67,23 @@ type value struct {
 	w    *walker
 	node *yaml.Node
 	path string
+	key  *key // what keys.go says of it, also for what stands in its list; nil for keys themselves
+}
+
+// is gives the type of a value that is no list.
+func (v value) is() kind {
+	if v.key == nil {
+		return kind{}
+	}
+	return v.key.is.scalar()
+}
+
+// otherwise is the default, as the file would say it.
+func (v value) otherwise() string {
+	if v.key == nil {
+		return ""
+	}
+	return v.key.otherwise
 }
 
 func (v value) given() bool { return v.node != nil }
@@ -87,8 +107,8 @@ func (v value) warningf(format string, args ...any) {
 	v.w.warning(v.pos(), v.path, fmt.Sprintf(format, args...))
 }
 
-// is reports whether v is given and of a kind, or else says what is wanted.
-func (v value) is(kind yaml.Kind, want string) bool {
+// isA reports whether v is given and of a kind, or else says what is wanted.
+func (v value) isA(kind yaml.Kind, want string) bool {
 	if v.node == nil {
 		return false
 	}
@@ -117,7 +137,7 @@ func describe(n *yaml.Node) string {
 	case "!!timestamp":
 		return "a date"
 	}
-	return "text"
+	return labelText
 }
 
 // plainKey is one that needs no quotes in a path.
@@ -151,14 +171,14 @@ type entry struct {
 // entries gives what a mapping holds. Keys that are no text, or given twice,
 // are problems and not among them.
 func (v value) entries() []entry {
-	if !v.is(yaml.MappingNode, "a mapping") {
+	if !v.isA(yaml.MappingNode, "a mapping") {
 		return nil
 	}
 	var list []entry
 	first := make(map[string]int)
 	for i := 0; i+1 < len(v.node.Content); i += 2 {
 		key := v.node.Content[i]
-		at := value{v.w, key, v.path}
+		at := value{w: v.w, node: key, path: v.path}
 		if key.Kind != yaml.ScalarNode || key.ShortTag() != tagText && key.ShortTag() != "!!merge" {
 			at.problemf("a key must be text, this is %s", describe(key))
 			continue
@@ -169,7 +189,7 @@ func (v value) entries() []entry {
 			continue
 		}
 		first[key.Value] = key.Line
-		list = append(list, entry{key, value{v.w, v.node.Content[i+1], at.path}})
+		list = append(list, entry{key, value{v.w, v.node.Content[i+1], at.path, v.key}})
 	}
 	return list
 }
@@ -177,27 +197,28 @@ func (v value) entries() []entry {
 // object is a mapping whose keys are known.
 type object struct {
 	value
+	may    *mapping
 	fields map[string]value
 	meant  []string // what unknown keys are near to
 }
 
-// object reads a mapping of the schema, and refuses what is not in it.
-func (v value) object(name string) object {
-	o := object{value: v, fields: make(map[string]value)}
-	may := schema[name]
+// object reads one of mappings, and refuses what is not in it.
+func (v value) object(path string) object {
+	o := object{value: v, may: mappingAt(path), fields: make(map[string]value)}
 	for _, e := range v.entries() {
-		key := value{v.w, e.key, e.value.path}
-		switch {
-		case slices.Contains(may.keys, e.key.Value):
-			o.fields[e.key.Value] = e.value
-		case slices.Contains(may.later, e.key.Value):
-			key.problemf(notYet)
+		at := value{w: v.w, node: e.key, path: e.value.path}
+		switch k := o.may.key(e.key.Value); {
+		case k != nil && k.later:
+			at.problemf(notYet)
+		case k != nil:
+			e.value.key = k
+			o.fields[k.name] = e.value
 		case v.w.full():
 			v.w.cut = true
 		default:
-			near := nearest(e.key.Value, slices.Concat(may.keys, may.later))
+			near := nearest(e.key.Value, o.may.names())
 			o.meant = append(o.meant, near)
-			key.problemf("unknown key%s", question(near))
+			at.problemf("unknown key%s", question(near))
 		}
 	}
 	return o
@@ -211,10 +232,14 @@ func (o object) complete() bool {
 
 // get gives the value of a key.
 func (o object) get(key string) value {
-	if v, ok := o.fields[key]; ok {
-		return v
+	v, ok := o.fields[key]
+	switch {
+	case !ok:
+		return value{w: o.w, path: o.below(key), key: o.may.key(key)}
+	case o.w.read != nil:
+		o.w.read(o.may.path, key)
 	}
-	return value{w: o.w, path: o.below(key)}
+	return v
 }
 
 // missing reports a key that is not given, and not misspelt either. It stands
@@ -227,12 +252,12 @@ func (o object) missing(key, why string) {
 
 // items gives what a list holds.
 func (v value) items() []value {
-	if !v.is(yaml.SequenceNode, "a list") {
+	if !v.isA(yaml.SequenceNode, "a list") {
 		return nil
 	}
 	list := make([]value, len(v.node.Content))
 	for i, n := range v.node.Content {
-		list[i] = value{v.w, n, fmt.Sprintf("%s[%d]", v.path, i)}
+		list[i] = value{v.w, n, fmt.Sprintf("%s[%d]", v.path, i), v.key}
 	}
 	return list
 }
@@ -242,7 +267,7 @@ func (v value) itemsOrOne() []value {
 	if v.node != nil && v.node.Kind == yaml.ScalarNode {
 		return []value{v}
 	}
-	if !v.given() || !v.is(yaml.SequenceNode, "text or a list of it") {
+	if !v.given() || !v.isA(yaml.SequenceNode, "text or a list of it") {
 		return nil
 	}
 	list := v.items()
