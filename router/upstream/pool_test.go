@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -423,11 +424,22 @@ func TestRetryBudget(t *testing.T) {
 
 // names is a resolver.
 type names struct {
+	mu    sync.Mutex
 	addrs []netip.Addr
 	err   error
 }
 
-func (n *names) lookup(context.Context, string, string) ([]netip.Addr, error) { return n.addrs, n.err }
+func (n *names) lookup(context.Context, string, string) ([]netip.Addr, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.addrs), n.err
+}
+
+func (n *names) set(addrs []netip.Addr, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.addrs, n.err = addrs, err
+}
 
 func addrs(list ...string) (all []netip.Addr) {
 	for _, s := range list {
@@ -439,7 +451,8 @@ func addrs(list ...string) (all []netip.Addr) {
 // Each address of a name is a server. Those that were there stay what they are.
 func TestResolve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dns := &names{err: errors.New("no network yet")}
+		dns := new(names)
+		dns.set(nil, errors.New("no network yet"))
 		u, err := New("grpc://app.test:81", Options{Log: slog.New(slog.DiscardHandler), lookup: dns.lookup})
 		if err != nil {
 			t.Fatal(err)
@@ -458,7 +471,7 @@ func TestResolve(t *testing.T) {
 			}
 		}
 		want("grpc://app.test:81")
-		dns.addrs, dns.err = addrs("192.0.2.2", "192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2"), nil
+		dns.set(addrs("192.0.2.2", "192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2"), nil)
 		time.Sleep(10 * time.Second)
 		want("(192.0.2.1)", "(192.0.2.2)")
 		servers := func() (first *server, removed int) {
@@ -470,14 +483,14 @@ func TestResolve(t *testing.T) {
 		goes, _ := servers()
 		a := anybody()
 		leaves := u.choose(&a, func(s *server) bool { return s != goes })
-		dns.addrs = addrs("2001:db8::1", "192.0.2.2")
+		dns.set(addrs("2001:db8::1", "192.0.2.2"), nil)
 		time.Sleep(10 * time.Second)
 		want("(192.0.2.2)", "(2001:db8::1)")
 		if s, _ := servers(); s == goes || s.since.Load() != 0 {
 			t.Error("a server that stays was made anew")
 		}
-		for _, none := range []*names{{err: errors.New("broken")}, {}} {
-			*dns = *none
+		for _, err := range []error{errors.New("broken"), nil} {
+			dns.set(nil, err)
 			time.Sleep(10 * time.Second)
 			want("(192.0.2.2)", "(2001:db8::1)")
 		}
