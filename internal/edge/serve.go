@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -98,7 +97,29 @@ func passthrough(cfg *config.Config) (list []mux.Passthrough) {
 }
 
 // poolKey is what makes an upstream another one.
-func poolKey(u *config.Upstream) string { return u.Name + " " + strings.Join(u.Servers, " ") }
+func poolKey(u *config.Upstream) string {
+	tls := u.TLS
+	tls.Pos = config.Pos{}
+	return fmt.Sprintf("%s %q %+v %+v", u.Name, u.Servers, u.Options, tls)
+}
+
+// reach makes an upstream of the file.
+func (e *Edge) reach(cfg *config.Config, u *config.Upstream) (*upstream.Upstream, error) {
+	at := func(pos config.Pos, key string, err error) error {
+		return fmt.Errorf("%s:%d:%d: upstreams.%s%s: %w", cfg.File, pos.Line, pos.Col, u.Name, key, err)
+	}
+	opts := u.Options
+	opts.Name, opts.Log = u.Name, e.log
+	var err error
+	if opts.TLS, err = certs.Client(certs.ClientOptions{CAFile: u.TLS.CA, CertFile: u.TLS.Cert, KeyFile: u.TLS.Key, ServerName: u.TLS.ServerName}); err != nil {
+		return nil, at(u.TLS.Pos, ".tls", err)
+	}
+	up, err := upstream.NewPool(u.Servers, opts)
+	if err != nil {
+		return nil, at(u.Pos, "", err)
+	}
+	return up, nil
+}
 
 // build makes a file's upstreams and routes. Upstreams that e has already are
 // used again, with their connections.
@@ -112,8 +133,8 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		key := poolKey(u)
 		up := e.pools[key]
 		if up == nil {
-			if up, err = upstream.New(u.Servers[0], upstream.Options{Name: u.Name, Log: e.log}); err != nil {
-				errs = append(errs, fmt.Errorf("%s:%d:%d: upstreams.%s: %w", cfg.File, u.Pos.Line, u.Pos.Col, u.Name, err))
+			if up, err = e.reach(cfg, u); err != nil {
+				errs = append(errs, err)
 				continue
 			}
 			made = append(made, up)
@@ -258,7 +279,7 @@ func (e *Edge) bury() {
 		}
 		e.mu.Lock()
 		e.old = slices.DeleteFunc(e.old, func(r retired) bool {
-			if st := r.Stats(); st.Streams+st.Waiting > 0 || time.Since(r.since) < buryAfter {
+			if r.InFlight() > 0 || time.Since(r.since) < buryAfter {
 				return false
 			}
 			r.Close()

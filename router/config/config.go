@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"github.com/oneport-edge/oneport/router/upstream"
 )
 
 // Config is what a file says, with defaults filled in.
@@ -50,8 +52,20 @@ type Certificate struct {
 type Upstream struct {
 	Pos     Pos // of its name
 	Name    string
-	Servers []string // URLs; exactly one in this version
-	http2   bool     // they speak HTTP/2 alone
+	Servers []string // URLs
+	// Options are what it is told, but for TLS, Name and Log.
+	Options upstream.Options
+	TLS     UpstreamTLS
+	http2   bool // they speak HTTP/2 alone
+}
+
+// UpstreamTLS is how servers with TLS are known, and what they are shown. Paths
+// are absolute.
+type UpstreamTLS struct {
+	Pos        Pos // zero if there is none
+	CA         string
+	ServerName string
+	Cert, Key  string
 }
 
 // Route sends what it matches somewhere. Exactly one of GRPC, WebSocket and Path

@@ -63,6 +63,12 @@ const (
 	keyPath        = "path"
 	keyRedirect    = "redirect"
 	keyPassthrough = "passthrough"
+	keyHeader      = "header"
+	keyTimeout     = "timeout"
+	keyCert        = "cert"
+	keyKey         = "key"
+	keyHost        = "host"
+	keyConnections = "connections"
 )
 
 // day is the longest duration that a file may ask for.
@@ -75,6 +81,13 @@ var mappings = []mapping{
 	{path: keyTLS, keys: tlsKeys, about: "Exactly one of `certificates` and `dev: true`, if any listener has TLS."},
 	{path: "tls.certificates[]", keys: certificateKeys},
 	{path: "upstreams.*", keys: upstreamKeys},
+	{path: "upstreams.*.hash", keys: hashKeys, oneOf: [][]string{{keyHeader, "cookie", keyClientIP}}, about: "Exactly one of them."},
+	{path: "upstreams.*.health", keys: healthKeys, oneOf: [][]string{{keyPath, keyGRPC, keyTCP}}, about: "Exactly one of `path`, `grpc` and `tcp`."},
+	{path: "upstreams.*.eject", keys: ejectKeys},
+	{path: "upstreams.*.retries", keys: retryKeys},
+	{path: "upstreams.*.breaker", keys: breakerKeys},
+	{path: "upstreams.*.limits", keys: upstreamLimitKeys},
+	{path: "upstreams.*.tls", keys: upstreamTLSKeys},
 	{path: "routes[]", keys: routeKeys, oneOf: [][]string{kinds, {"to", keyRedirect, keyPassthrough}}, about: routesAbout},
 	{path: "limits", keys: limitKeys},
 	{path: "drain", keys: drainKeys, about: "A warning, if `not_ready` and `spread` together are longer than `timeout`."},
@@ -142,13 +155,13 @@ var tlsKeys = []key{
 }
 
 var certificateKeys = []key{
-	{name: "cert", is: file(), need: true, about: "PEM file of the certificate, with the chain behind it."},
-	{name: "key", is: file(), need: true, about: "PEM file of its key."},
+	{name: keyCert, is: file(), need: true, about: "PEM file of the certificate, with the chain behind it."},
+	{name: keyKey, is: file(), need: true, about: "PEM file of its key."},
 }
 
 var limitKeys = []key{
 	{
-		name: "connections", is: count(1, 10_000_000), otherwise: "10000", // more than 10 million is more than a machine has memory for
+		name: keyConnections, is: count(1, 10_000_000), otherwise: "10000", // more than 10 million is more than a machine has memory for
 		about: "Open connections in all; see [operations](operations.md) for all other bounds.",
 	},
 	{name: "named", later: true},
@@ -156,7 +169,7 @@ var limitKeys = []key{
 
 var drainKeys = []key{
 	{
-		name: "timeout", is: duration(time.Millisecond, day), otherwise: "30s",
+		name: keyTimeout, is: duration(time.Millisecond, day), otherwise: "30s",
 		about: "All of the drain; what is still open then is cut off.",
 	},
 	{

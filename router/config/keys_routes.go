@@ -22,7 +22,7 @@ var routeKeys = []key{
 			"Requests are compared decoded and without empty, `.` and `..` elements. There are no wildcards.",
 	},
 	{
-		name: "host", is: oneOrMore(text(hostShape)), without: "all",
+		name: keyHost, is: oneOrMore(text(hostShape)), without: "all",
 		about: "Hosts that it is for, one or a list, without ports: `api.example.com`, or `\"*.example.com\"` for any one label before it.",
 	},
 	{
@@ -30,7 +30,7 @@ var routeKeys = []key{
 		about: "Methods that it is for, one or a list, in capitals.",
 	},
 	{
-		name: "header", is: named(token, anyText()), without: "none",
+		name: keyHeader, is: named(token, anyText()), without: "none",
 		about: "Fields that a request must have: `{ X-Env: canary }`; `\"\"` for any value.",
 	},
 	{

@@ -83,16 +83,16 @@ func (w *walker) route(r *Route, o object, c *Config, upstreams map[string]*Upst
 	r.WebSocket = w.path(o.get(keyWebSocket))
 	r.Path = w.path(o.get(keyPath))
 	for _, key := range []string{"sni", "alpn"} {
-		o.get(key).refusef("goes with passthrough alone")
+		o.get(key).refuse("goes with passthrough alone")
 	}
 	w.narrow(r, o, given[0])
 	w.destination(r, o, given[0], c, upstreams)
 }
 
 // refusef reports a key that has no place where it is.
-func (v value) refusef(format string, args ...any) {
+func (v value) refuse(why string) {
 	if v.given() {
-		v.problemf(format, args...)
+		v.problemf("%s", why)
 	}
 }
 
@@ -142,7 +142,7 @@ func (w *walker) path(v value) string {
 
 // narrow reads host, method and header.
 func (w *walker) narrow(r *Route, o object, kind string) {
-	r.Hosts = w.hosts(o.get("host"))
+	r.Hosts = w.hosts(o.get(keyHost))
 	method := o.get("method")
 	for _, item := range method.itemsOrOne() {
 		switch s := item.text(); {
@@ -159,7 +159,7 @@ func (w *walker) narrow(r *Route, o object, kind string) {
 	if len(r.Methods) > 0 && always != "" && !slices.Contains(r.Methods, always) {
 		method.warningf("never fits: the method is always %s", always)
 	}
-	r.Headers = w.headers(o.get("header"))
+	r.Headers = w.headers(o.get(keyHeader))
 }
 
 // token is RFC 9110's, section 5.6.2.
@@ -201,7 +201,7 @@ func (w *walker) headers(v value) map[string]string {
 		switch {
 		case !token.MatchString(name):
 			at.problemf("no name of a header field")
-		case strings.EqualFold(name, "host"):
+		case strings.EqualFold(name, keyHost):
 			at.problemf("the host has a key of its own: host")
 		case again:
 			at.problemf("given twice, upper or lower case; first in line %d", line)
@@ -230,7 +230,7 @@ func (w *walker) destination(r *Route, o object, kind string, c *Config, upstrea
 	case !to.given():
 		o.missing("to", "say where it leads: to an upstream, or for a path with redirect")
 	}
-	status.refusef("goes with redirect")
+	status.refuse("goes with redirect")
 	r.To, r.ToPos = to.text(), to.pos()
 	if r.To == "" {
 		return
@@ -268,8 +268,8 @@ func (w *walker) redirect(v value) string {
 
 // passthrough reads a route of connections that are not terminated here.
 func (w *walker) passthrough(r *Route, o object) {
-	for _, key := range []string{"to", keyRedirect, "status", "host", "method", "header"} {
-		o.get(key).refusef("has no place beside passthrough: the connection goes on as it came, and nobody sees what is in it")
+	for _, key := range []string{"to", keyRedirect, "status", keyHost, "method", "header"} {
+		o.get(key).refuse("has no place beside passthrough: the connection goes on as it came, and nobody sees what is in it")
 	}
 	r.Passthrough = o.get(keyPassthrough).hostPort("want host:port, as \"127.0.0.1:9443\"", false, 1)
 	sni, alpn := o.get("sni"), o.get("alpn")

@@ -25,11 +25,14 @@ func (w *walker) upstreams(v value) (list []Upstream) {
 			at.problemf("a name has letters, digits, \"-\", \"_\" and \".\", at most 64")
 		}
 		o := e.value.object("upstreams.*")
-		if !o.get("servers").given() {
-			o.missing("servers", "give a URL, as servers: [\"http://127.0.0.1:8080\"]")
+		if !o.get(keyServers).given() {
+			o.missing(keyServers, "give a URL, as servers: [\"http://127.0.0.1:8080\"]")
 		}
 		u := Upstream{Pos: at.pos(), Name: e.key.Value}
-		w.servers(&u, o.get("servers"))
+		w.servers(&u, o.get(keyServers))
+		w.balance(&u, o)
+		w.resilience(&u, o)
+		u.TLS = w.upstreamTLS(&u, o.get(keyTLS))
 		list = append(list, u)
 	}
 	return list
@@ -41,10 +44,8 @@ func (w *walker) servers(u *Upstream, v value) {
 	if v.given() && v.node.Kind == yaml.SequenceNode && len(items) == 0 {
 		v.problemf("an upstream without servers")
 	}
-	for i, item := range items {
-		if i == 1 {
-			item.problemf(notYet)
-		}
+	first := make(map[string]int)
+	for _, item := range items {
 		s := item.text()
 		if s == "" {
 			continue
@@ -55,8 +56,13 @@ func (w *walker) servers(u *Upstream, v value) {
 			item.problemf("%v%s", err, didYouMean(scheme(s), known))
 		case err != nil:
 			item.problemf("%v", err)
+		case first[s] > 0:
+			item.problemf("given twice; first in line %d", first[s])
+		case len(u.Servers) > 0 && http2 != u.http2:
+			item.problemf("speaks %s, and %s does not: make them two upstreams", spoken(http2), shown(u.Servers[0]))
 		default:
 			u.Servers, u.http2 = append(u.Servers, s), http2
+			first[s] = item.pos().Line
 		}
 	}
 }
@@ -65,6 +71,14 @@ func (w *walker) servers(u *Upstream, v value) {
 func scheme(url string) string {
 	s, _, _ := strings.Cut(url, ":")
 	return strings.TrimSuffix(strings.ToLower(s), "+unix")
+}
+
+// spoken is what a server speaks.
+func spoken(http2 bool) string {
+	if http2 {
+		return "HTTP/2"
+	}
+	return "HTTP/1.1"
 }
 
 // unused warns of upstreams that no route names.

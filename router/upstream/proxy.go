@@ -27,7 +27,7 @@ func newTransport(at target, cfg *tls.Config) *http.Transport {
 	t := &http.Transport{
 		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return at.dial(ctx) },
 		TLSClientConfig:       cfg,
-		TLSHandshakeTimeout:   dialTimeout,
+		TLSHandshakeTimeout:   at.timeout,
 		ResponseHeaderTimeout: answerTimeout,
 		IdleConnTimeout:       idleTimeout,
 		MaxIdleConnsPerHost:   mostIdle,

@@ -38,7 +38,7 @@ func (u *Upstream) resolve(ctx context.Context, look lookup) {
 // lookUp makes the servers of one name those of the addresses it has now. What
 // cannot be looked up stays as it is.
 func (u *Upstream) lookUp(ctx context.Context, look lookup, t *target) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	addrs, err := look(ctx, "ip", t.host)
 	if ctx.Err() == nil && (err != nil || len(addrs) == 0) {

@@ -32,6 +32,7 @@ type target struct {
 	addr    string
 	host    string // the name in its certificate
 	url     string
+	timeout time.Duration // to connect, see Options.Connect
 }
 
 // isName reports whether the server's address has to be looked up.
@@ -115,14 +116,14 @@ func parse(raw string) (target, error) {
 }
 
 const (
-	dialTimeout = 5 * time.Second
+	lookupTimeout = 5 * time.Second
 	// unacked is how long a server's host may be silent before its connections
 	// are given up, whether something was sent or not.
 	unacked = 30 * time.Second
 )
 
 func (t target) dial(ctx context.Context) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout}
+	d := net.Dialer{Timeout: t.timeout}
 	if t.network == networkTCP {
 		d.Control = control
 		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: unacked / 2, Interval: unacked / 6, Count: 3}

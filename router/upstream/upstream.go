@@ -27,6 +27,9 @@ type Options struct {
 	TLS *tls.Config
 	// Streams bounds the HTTP/2 connections of each server and what waits for one.
 	Streams h2.UpstreamLimits
+	// Connect is how long it may take to connect, to the end of the TLS handshake and
+	// for HTTP/2 the server's SETTINGS. Zero means 3 s.
+	Connect time.Duration
 	// Requests bounds the calls in flight at each server; more are refused with
 	// 503, or UNAVAILABLE, when all servers are full. Zero means no bound.
 	Requests int
@@ -53,6 +56,8 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	o.Connect = cmp.Or(o.Connect, 3*time.Second)
+	o.Streams.Connect = cmp.Or(o.Streams.Connect, o.Connect)
 	o.Resolve = cmp.Or(o.Resolve, 10*time.Second)
 	o.Health.Every = cmp.Or(o.Health.Every, 5*time.Second)
 	o.Health.Timeout = cmp.Or(o.Health.Timeout, min(2*time.Second, o.Health.Every))
@@ -113,6 +118,7 @@ func NewPool(urls []string, opts Options) (*Upstream, error) {
 	u := &Upstream{name: cmp.Or(opts.Name, urls[0]), opts: opts.withDefaults()}
 	for _, raw := range urls {
 		at, err := parse(raw)
+		at.timeout = u.opts.Connect
 		if err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", raw, err)
 		}
