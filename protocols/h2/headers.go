@@ -48,8 +48,8 @@ func (r *Request) Add(name, value string) {
 	r.Fields = append(r.Fields, hpack.HeaderField{Name: name, Value: value})
 }
 
-// Remove takes out the fields whose name drop accepts. Pseudo-header fields stay.
-func (r *Request) Remove(drop func(name string) bool) { r.Fields = removeFields(r.Fields, drop) }
+// Drop takes out the fields whose name drop accepts. Pseudo-header fields stay.
+func (r *Request) Drop(drop func(name string) bool) { r.Fields = removeFields(r.Fields, drop) }
 
 // field returns the first field of that name, or "".
 func field(fields []hpack.HeaderField, name string) string {

@@ -21,10 +21,11 @@ type Relay struct {
 	// Otherwise takes streams that no member could be had for, or reached. Nil
 	// refuses them: with 503 or 502, or UNAVAILABLE.
 	Otherwise Backend
-	// Prepare may change a request before it is sent, once. It must not wait.
-	Prepare func(*Request, *protocols.Call)
+	// Prepare may change a request before it is sent, once. What it returns,
+	// Answer gets. It must not wait.
+	Prepare func(*Request, *protocols.Call) (note string)
 	// Answer may change the head of an answer, but for 1xx. It must not wait.
-	Answer func(*Response, *protocols.Call)
+	Answer func(res *Response, call *protocols.Call, note string)
 	// Retries is how many further members a stream is tried at that none of it
 	// was sent to: whose upstream could not be reached. Zero means none.
 	Retries int
@@ -88,15 +89,15 @@ func (r *Response) Add(name, value string) {
 	r.Fields = append(r.Fields, hpack.HeaderField{Name: name, Value: value})
 }
 
-// Remove takes out the fields whose name drop accepts. Pseudo-header fields stay.
-func (r *Response) Remove(drop func(name string) bool) { r.Fields = removeFields(r.Fields, drop) }
+// Drop takes out the fields whose name drop accepts. Pseudo-header fields stay.
+func (r *Response) Drop(drop func(name string) bool) { r.Fields = removeFields(r.Fields, drop) }
 
 func (w *Relay) tells() bool { return true }
 
 // take sends a new stream to a member.
 func (w *Relay) take(s *stream, r *Request, end bool) {
 	if w.Prepare != nil {
-		w.Prepare(r, s.call)
+		s.noted = w.Prepare(r, s.call)
 	}
 	s.relay = w
 	if !w.send(s, r, end) {
@@ -205,6 +206,6 @@ func (s *stream) answered(fields []hpack.HeaderField) []hpack.HeaderField {
 		return fields
 	}
 	r := Response{Status: field(fields, fieldStatus), Fields: fields}
-	s.relay.Answer(&r, s.call)
+	s.relay.Answer(&r, s.call, s.noted)
 	return r.Fields
 }

@@ -83,9 +83,10 @@ func (e *edge) relayed(dead int, w h2.Relay) *members {
 func TestRelayTriesAnother(t *testing.T) {
 	inBubble(t, onlyUp(h2.UpstreamLimits{}), func(t *testing.T, e *edge) {
 		prepared := 0
-		m := e.relayed(2, h2.Relay{Retries: 2, Prepare: func(r *h2.Request, _ *protocols.Call) {
+		m := e.relayed(2, h2.Relay{Retries: 2, Prepare: func(r *h2.Request, _ *protocols.Call) string {
 			prepared++
 			r.Add("x-prepared", "yes")
+			return ""
 		}})
 		c := e.dial()
 		c.send(c.post(1, "/fake/a"), data(1, "one", false), data(1, "two", true))
@@ -176,10 +177,11 @@ func TestRelayFaults(t *testing.T) {
 // The head of an answer may be changed; those of 1xx are handed on as they are.
 func TestRelayChangesAnswers(t *testing.T) {
 	inBubble(t, onlyUp(h2.UpstreamLimits{}), func(t *testing.T, e *edge) {
-		e.relayed(0, h2.Relay{Answer: func(r *h2.Response, call *protocols.Call) {
+		e.relayed(0, h2.Relay{Prepare: func(r *h2.Request, _ *protocols.Call) string { return r.Path }, Answer: func(r *h2.Response, call *protocols.Call, note string) {
+			r.Add("x-note", note)
 			r.Set("x-was", r.Status)
 			r.Add("x-path", call.Path)
-			r.Remove(func(name string) bool { return name == "server" })
+			r.Drop(func(name string) bool { return name == "server" })
 		}})
 		c := e.dial()
 		c.send(c.get(1, "/fake/a"))

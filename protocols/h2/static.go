@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"net/http"
 	"strconv"
 
 	"golang.org/x/net/http2/hpack"
@@ -11,7 +12,7 @@ import (
 type Static struct {
 	Status int
 	// Fields are the head of the answer, with names in lower case. Content-Length
-	// is added.
+	// is added, but for 204.
 	Fields []hpack.HeaderField
 	// Body is the answer's, but for HEAD.
 	Body []byte
@@ -27,7 +28,9 @@ func (a *Static) take(s *stream, _ *Request, _ bool) {
 	}
 	s.started, s.status = true, a.Status
 	fields := append([]hpack.HeaderField{{Name: fieldStatus, Value: strconv.Itoa(a.Status)}}, a.Fields...)
-	fields = append(fields, hpack.HeaderField{Name: fieldLength, Value: strconv.Itoa(len(a.Body))})
+	if a.Status != http.StatusNoContent { // which must not have one (RFC 9110, 8.6)
+		fields = append(fields, hpack.HeaderField{Name: fieldLength, Value: strconv.Itoa(len(a.Body))})
+	}
 	if s.bare || len(a.Body) == 0 {
 		s.down.ended, s.down.closed = true, true
 		s.c.head(s.id, fields, true, 0)

@@ -43,6 +43,7 @@ type stream struct {
 	member  Member          // of it
 	tried   []Member        // those that could not be reached
 	fault   Fault           // of the member
+	noted   string          // what Relay.Prepare has returned
 	age     int             // ticks, if it has a Relay.Timeout
 }
 

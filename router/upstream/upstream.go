@@ -140,7 +140,10 @@ func NewPool(urls []string, opts Options) (*Upstream, error) {
 		u.opts.Log.Warn("circuit breaker", "upstream", u.name, "open", open)
 	}
 	u.relay = new(u.Relay())
-	u.relay.Prepare = Prepare
+	u.relay.Prepare = func(r *h2.Request, call *protocols.Call) string {
+		Prepare(r, call)
+		return ""
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	names := false
