@@ -68,11 +68,11 @@ func (r *Route) validateMore() error {
 	f := r.Fallback
 	switch {
 	case r.Path == "" && (r.Rewrite != "" || r.CORS != nil || r.Mirror != nil):
-		return wrong(errors.New("Rewrite, CORS and Mirror are for Path alone"))
+		return wrong(errors.New("it has Rewrite, CORS or Mirror: those are for Path alone"))
 	case r.WebSocket != "" && (f != nil || r.RewriteHost != "" || r.Request.compile() != nil || r.Response.compile() != nil):
-		return wrong(errors.New("Fallback, RewriteHost, Request and Response are not for WebSocket"))
+		return wrong(errors.New("it has Fallback, RewriteHost, Request or Response: those are not for WebSocket"))
 	case r.Rewrite != "" && (r.Rewrite[0] != '/' || strings.HasSuffix(r.Path, "/") != strings.HasSuffix(r.Rewrite, "/") || strings.ContainsAny(r.Rewrite, "?#")):
-		return wrong(fmt.Errorf("Rewrite %q: want a path that ends in / if Path does", r.Rewrite))
+		return wrong(fmt.Errorf("it has Rewrite %q: want a path that ends in / if Path does", r.Rewrite))
 	case r.Mirror != nil && (r.Mirror.HTTP2() || r.shares()[0].To.HTTP2()):
 		return wrong(errors.New("a mirror is for servers that speak HTTP/1.1"))
 	case f != nil && (f.To != nil) == (f.Status != 0):

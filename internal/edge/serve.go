@@ -143,11 +143,8 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 	}
 	for i := range cfg.Routes {
 		if r := &cfg.Routes[i]; r.Passthrough == "" {
-			route := router.Route{
-				Name: r.Name, GRPC: r.GRPC, Path: r.Path, WebSocket: r.WebSocket, Hosts: r.Hosts, Methods: r.Methods,
-				Headers: r.Headers, To: byName[r.To], Redirect: r.Redirect, RedirectStatus: r.RedirectStatus,
-			}
-			if route.To != nil || route.Redirect != "" { // otherwise its upstream is what is wrong
+			route := routeOf(r, byName)
+			if len(errs) == 0 { // otherwise its upstream is what is wrong
 				if err := route.Validate(); err != nil {
 					errs = append(errs, fmt.Errorf("%s:%d:%d: %w", cfg.File, r.Pos.Line, r.Pos.Col, err))
 				}
@@ -162,6 +159,26 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		return nil, nil, errors.Join(errs...)
 	}
 	return pools, routes, nil
+}
+
+// routeOf makes a route of the file's.
+func routeOf(r *config.Route, pools map[string]*upstream.Upstream) router.Route {
+	route := router.Route{
+		Name: r.Name, GRPC: r.GRPC, Path: r.Path, WebSocket: r.WebSocket, Hosts: r.Hosts, Methods: r.Methods,
+		Headers: r.Headers, To: pools[r.To], Redirect: r.Redirect, RedirectStatus: r.RedirectStatus,
+		Mirror: pools[r.Mirror], Rewrite: r.Rewrite, RewriteHost: r.RewriteHost,
+		Request: router.Edits(r.Request), Response: router.Edits(r.Response), AnswerTimeout: r.AnswerTimeout, CallTimeout: r.CallTimeout,
+	}
+	for _, s := range r.Split {
+		route.Split = append(route.Split, router.Share{To: pools[s.To], Weight: s.Weight})
+	}
+	if f := r.Fallback; f != nil {
+		route.Fallback = &router.Fallback{To: pools[f.To], Status: f.Status, Headers: f.Headers, Body: f.Body}
+	}
+	if c := r.CORS; c != nil {
+		route.CORS = new(router.CORS(*c))
+	}
+	return route
 }
 
 // Check says what keeps an edge from being made of a file that could be read:

@@ -86,6 +86,17 @@ type Route struct {
 	// To is the name of an upstream.
 	To    string
 	ToPos Pos
+	// Split is several, instead of To.
+	Split []Share
+	// Mirror is the name of one that gets copies; "" for none.
+	Mirror string
+	// Fallback is for when To cannot be reached; nil for none.
+	Fallback *Fallback
+
+	Rewrite, RewriteHost       string // what the server gets; "" for what the client asked for
+	Request, Response          Edits
+	CORS                       *CORS         // nil to leave it to the server
+	AnswerTimeout, CallTimeout time.Duration // 0 for the default, and for no cap
 
 	// Redirect is a URL or a path, instead of To.
 	Redirect       string
@@ -99,6 +110,33 @@ type Route struct {
 type Rate struct {
 	N   int
 	Per time.Duration
+}
+
+// Share is an upstream's part of a route's calls.
+type Share struct {
+	To     string
+	Weight int
+}
+
+// Fallback is another upstream, or an answer.
+type Fallback struct {
+	To      string
+	Status  int // 0 with To
+	Headers map[string]string
+	Body    string
+}
+
+// Edits change the fields of a head: first Remove, then Set, then Add.
+type Edits struct {
+	Remove   []string
+	Set, Add map[string]string
+}
+
+// CORS says which pages of other origins may read answers.
+type CORS struct {
+	Origins, Methods, Headers, Expose []string
+	Credentials                       bool
+	MaxAge                            time.Duration
 }
 
 // Limits bounds what clients can cost.

@@ -126,6 +126,7 @@ var (
 	hostShape     = regexp.MustCompile(`^((\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.%]+\])$`)
 	methodShape   = regexp.MustCompile("^[A-Z0-9!#$%&'*+.^_`|~-]{1,256}$")
 	redirectShape = regexp.MustCompile(`^(/|https?://.)`)
+	originShape   = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://[^/ *]+$`)
 	cidrShape     = regexp.MustCompile(`^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$`)
 	listenShape   = regexp.MustCompile(`^(\[[^\]]*\]|[A-Za-z0-9_.-]*):[0-9]+$`)
 	dialShape     = regexp.MustCompile(`^(\[[^\]]+\]|[A-Za-z0-9_.-]+):[0-9]+$`)

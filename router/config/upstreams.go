@@ -85,7 +85,14 @@ func spoken(http2 bool) string {
 func (w *walker) unused(c *Config) {
 	used := make(map[string]bool, len(c.Routes))
 	for i := range c.Routes {
-		used[c.Routes[i].To] = true
+		r := &c.Routes[i]
+		used[r.To], used[r.Mirror] = true, true
+		for _, s := range r.Split {
+			used[s.To] = true
+		}
+		if r.Fallback != nil {
+			used[r.Fallback.To] = true
+		}
 	}
 	for _, u := range c.Upstreams {
 		if !used[u.Name] {
