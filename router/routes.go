@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/ws"
 	"github.com/oneport-edge/oneport/router/upstream"
 )
@@ -97,36 +98,10 @@ func (r *Route) validateRedirect() error {
 	return nil
 }
 
-// asked is what a route is chosen by.
-type asked struct {
-	host, method string
-	path         string // as routePath gives it; of a gRPC call as it came
-	fields       interface{ Get(name string) string }
-}
-
-// fits reports whether a call fits Hosts, Methods and Headers.
-func (r *Route) fits(a *asked) bool {
-	if len(r.Methods) > 0 && !slices.Contains(r.Methods, a.method) {
-		return false
-	}
-	if len(r.Hosts) > 0 && !slices.ContainsFunc(r.Hosts, func(pattern string) bool { return matchHost(pattern, a.host) }) {
-		return false
-	}
-	for name, want := range r.Headers { // in lower case, see newTable
-		if got := a.fields.Get(name); got == "" || want != "" && got != want {
-			return false
-		}
-	}
-	return true
-}
-
 // matchHost compares a host, with a port or not, with a pattern: a leading
 // "*." stands for exactly one label, as in certificates (RFC 6125, 6.4.3).
 func matchHost(pattern, host string) bool {
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-		host = host[:i]
-	}
-	host = strings.TrimSuffix(host, ".")
+	host = strings.TrimSuffix(hostOnly(host), ".")
 	if rest, ok := strings.CutPrefix(pattern, "*"); ok {
 		i := strings.IndexByte(host, '.')
 		return i > 0 && strings.EqualFold(host[i:], rest)
@@ -134,10 +109,18 @@ func matchHost(pattern, host string) bool {
 	return strings.EqualFold(pattern, host)
 }
 
+// hostOnly is a host without its port.
+func hostOnly(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		return host[:i]
+	}
+	return host
+}
+
 // takesCall reports whether the route takes a gRPC call.
 func (r *Route) takesCall(path string) bool {
-	if r.GRPC == "" || r.GRPC == "*" {
-		return r.GRPC != ""
+	if r.GRPC == "*" {
+		return true
 	}
 	rest, ok := strings.CutPrefix(path, "/")
 	if !ok {
@@ -154,7 +137,7 @@ func takesPath(pattern, path string) bool {
 	if strings.HasSuffix(pattern, "/") {
 		return strings.HasPrefix(path, pattern)
 	}
-	return pattern != "" && path == pattern
+	return path == pattern
 }
 
 // routePath is what routes compare of an escaped path: decoded, without empty,
@@ -238,33 +221,18 @@ func (t *table) hasCalls() bool {
 	return slices.ContainsFunc(t.routes, func(r Route) bool { return r.GRPC != "" })
 }
 
-// forCall returns the route of a gRPC call; nil if there is none. The first that
-// matches counts.
-func (t *table) forCall(a *asked) *Route {
-	for i := range t.routes {
-		if r := &t.routes[i]; r.takesCall(a.path) && r.fits(a) {
-			return r
-		}
+// route returns the route of a gRPC call or a plain HTTP request; nil if there is none.
+func (t *table) route(p protocols.Protocol, a *asked) *Route {
+	if i := find(t.routes, p, a); i >= 0 {
+		return &t.routes[i]
 	}
 	return nil
 }
 
-// forRequest returns the route of a plain HTTP request.
-func (t *table) forRequest(a *asked) *Route {
-	for i := range t.routes {
-		if r := &t.routes[i]; takesPath(r.Path, a.path) && r.fits(a) {
-			return r
-		}
-	}
-	return nil
-}
-
-// forSocket returns the handler of a WebSocket handshake.
+// forSocket returns the handler of a WebSocket handshake; nil if there is none.
 func (t *table) forSocket(a *asked) http.Handler {
-	for i := range t.routes {
-		if r := &t.routes[i]; takesPath(r.WebSocket, a.path) && r.fits(a) {
-			return t.tunnels[i]
-		}
+	if i := find(t.routes, protocols.WebSocket, a); i >= 0 {
+		return t.tunnels[i]
 	}
 	return nil
 }
@@ -286,7 +254,7 @@ func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) ht
 		}
 		return otherwise
 	}
-	switch route := t.forRequest(a); {
+	switch route := t.route(protocols.HTTP, a); {
 	case route == nil:
 		return otherwise
 	case route.Redirect != "":
@@ -298,18 +266,29 @@ func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) ht
 
 // ambiguousPath refuses what a route and a server could read in two ways.
 var ambiguousPath = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-	http.Error(w, "the path has an encoded slash, a backslash, NUL or a bad escape in it", http.StatusBadRequest)
+	http.Error(w, errAmbiguousPath.Error(), http.StatusBadRequest)
 })
+
+// Location is where the route redirects a request to; its path is escaped.
+func (r *Route) Location(path, query string) string {
+	path, _ = routePath(path)
+	return r.location(path, query)
+}
+
+// location is Location for what routePath gives.
+func (r *Route) location(path, query string) string {
+	before, after, ok := strings.Cut(r.Redirect, "*")
+	if !ok {
+		return r.Redirect
+	}
+	rest := (&url.URL{Path: strings.TrimPrefix(path, r.Path), RawQuery: query}).String()
+	return before + strings.TrimPrefix(rest, "./") + after
+}
 
 // redirect answers with the route's Location.
 func (r *Route) redirect(path string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		to := r.Redirect
-		if before, after, ok := strings.Cut(to, "*"); ok {
-			rest := (&url.URL{Path: strings.TrimPrefix(path, r.Path), RawQuery: req.URL.RawQuery}).String()
-			to = before + strings.TrimPrefix(rest, "./") + after
-		}
-		w.Header().Set("Location", to)
+		w.Header().Set("Location", r.location(path, req.URL.RawQuery))
 		w.WriteHeader(cmp.Or(r.RedirectStatus, http.StatusPermanentRedirect))
 	})
 }

@@ -45,6 +45,9 @@ func (p *port) buildSwitch(addr net.Addr) {
 
 func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 	path, _, _ := strings.Cut(r.Path, "?")
+	if p.strict() && from.TLS != nil && Misdirected(from.SNI, r.Authority) {
+		return h2.Refuse(errMisdirected)
+	}
 	t := p.table.Load()
 	a := asked{host: r.Authority, method: r.Method, path: path, fields: r}
 	if !r.GRPC() {
@@ -56,7 +59,7 @@ func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 	}
 	p.distrust(r, from)
 	if len(t.routes) > 0 {
-		if route := t.forCall(&a); route != nil {
+		if route := t.route(protocols.GRPC, &a); route != nil {
 			return route.To.Streams()
 		}
 	}
@@ -73,7 +76,7 @@ func (p *port) routeRequest(t *table, r *h2.Request, a *asked, from *protocols.C
 	if a.path, ok = routePath(a.path); !ok {
 		return p.webH2
 	}
-	route := t.forRequest(a)
+	route := t.route(protocols.HTTP, a)
 	if route == nil || route.To == nil || route.To.Streams() == nil {
 		return p.webH2
 	}

@@ -188,15 +188,18 @@ func (u *Upstream) Stats() h2.UpstreamStats {
 // Close cuts its connections off, once nobody sends it anything any more.
 func (u *Upstream) Close() { u.close() }
 
+// What holds of every upstream.
 const (
-	dialTimeout = 5 * time.Second
+	// DialTimeout is how long it may take to reach a server, and again to shake
+	// hands with it.
+	DialTimeout = 5 * time.Second
 	// unacked is how long a server's host may be silent before its connections
 	// are given up, whether something was sent or not.
 	unacked = 30 * time.Second
 )
 
 func (t target) dial(ctx context.Context) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout}
+	d := net.Dialer{Timeout: DialTimeout}
 	if t.network == "tcp" {
 		d.Control = control
 		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: unacked / 2, Interval: unacked / 6, Count: 3}
