@@ -70,6 +70,7 @@ func serve(t testing.TB, srv *router.Server, ln net.Listener, dial func(context.
 	}
 	if srv.ClientAuth.CAs == nil {
 		srv.ClientAuth.CAs = certs.CAPool(ca.Pool())
+		srv.AnyHost = srv.AnyHost || !srv.ClientAuth.Required // as without ClientAuth, which the test has not asked for
 	}
 
 	// Not t.Context(): it ends before the cleanups that close the clients.

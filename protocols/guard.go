@@ -39,6 +39,7 @@ const (
 	ReasonTooMany                // more calls than allowed
 	ReasonOverloaded             // the server is busy
 	ReasonTooBig                 // of a message or a body
+	ReasonMisdirected            // its host is not its connection's
 )
 
 // reasons says what each reason is in HTTP, in gRPC, and for want of a text.
@@ -53,6 +54,9 @@ var reasons = [...]struct {
 	ReasonTooMany:         {http.StatusTooManyRequests, 8, "too many calls"},
 	ReasonOverloaded:      {http.StatusServiceUnavailable, 14, "overloaded"},
 	ReasonTooBig:          {http.StatusRequestEntityTooLarge, 8, "too big"},
+	// UNKNOWN is what gRPC's clients make of a bare 421 (its http-grpc-status-mapping.md);
+	// UNAVAILABLE would have them try again, on the same connection.
+	ReasonMisdirected: {http.StatusMisdirectedRequest, 2, "this connection is for another host"},
 }
 
 // Refusal is why a call is not let in, for each protocol to say in its words.

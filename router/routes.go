@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -92,42 +91,10 @@ func (r *Route) kinds() (list []string) {
 // String is its name, or what it takes.
 func (r *Route) String() string { return cmp.Or(r.Name, strings.Join(r.kinds(), " ")) }
 
-// asked is what a route is chosen by.
-type asked struct {
-	host, method string
-	path         string // as routePath gives it; of a gRPC call as it came
-	fields       interface{ Get(name string) string }
-}
-
-// fits reports whether a call fits Hosts, Methods and Headers.
-func (r *Route) fits(a *asked) bool {
-	if len(r.Methods) > 0 {
-		method := a.method
-		if r.CORS != nil && isPreflight(a.method, a.fields) {
-			method = a.fields.Get(fieldWants)
-		}
-		if !slices.Contains(r.Methods, method) {
-			return false
-		}
-	}
-	if len(r.Hosts) > 0 && !slices.ContainsFunc(r.Hosts, func(pattern string) bool { return matchHost(pattern, a.host) }) {
-		return false
-	}
-	for name, want := range r.Headers { // in lower case, see newTable
-		if got := a.fields.Get(name); got == "" || want != "" && got != want {
-			return false
-		}
-	}
-	return true
-}
-
 // matchHost compares a host, with a port or not, with a pattern: a leading
 // "*." stands for exactly one label, as in certificates (RFC 6125, 6.4.3).
 func matchHost(pattern, host string) bool {
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-		host = host[:i]
-	}
-	host = strings.TrimSuffix(host, ".")
+	host = strings.TrimSuffix(hostOnly(host), ".")
 	if rest, ok := strings.CutPrefix(pattern, "*"); ok {
 		i := strings.IndexByte(host, '.')
 		return i > 0 && strings.EqualFold(host[i:], rest)
@@ -135,10 +102,18 @@ func matchHost(pattern, host string) bool {
 	return strings.EqualFold(pattern, host)
 }
 
+// hostOnly is a host without its port.
+func hostOnly(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		return host[:i]
+	}
+	return host
+}
+
 // takesCall reports whether the route takes a gRPC call.
 func (r *Route) takesCall(path string) bool {
-	if r.GRPC == "" || r.GRPC == "*" {
-		return r.GRPC != ""
+	if r.GRPC == "*" {
+		return true
 	}
 	rest, ok := strings.CutPrefix(path, "/")
 	if !ok {
@@ -155,7 +130,7 @@ func takesPath(pattern, path string) bool {
 	if strings.HasSuffix(pattern, "/") {
 		return strings.HasPrefix(path, pattern)
 	}
-	return pattern != "" && path == pattern
+	return path == pattern
 }
 
 // routePath is what routes compare of an escaped path: decoded, without empty,

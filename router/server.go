@@ -48,6 +48,11 @@ type Server struct {
 	// ClientAuth asks clients for certificates. Zero asks for none.
 	ClientAuth certs.ClientAuth
 
+	// AnyHost serves calls whose host is not the server name that their connection
+	// was opened for. Without it they are refused where there is ClientAuth: with
+	// 421, which browsers take for what it is, or UNKNOWN. See Misdirected.
+	AnyHost bool
+
 	// HTTP handles every request that is neither a gRPC call nor for a socket
 	// registered here: a *gin.Engine, as a rule. Nil answers 404. A Gin engine
 	// is told to trust TrustedProxies alone, and to hand on the request's context.
@@ -304,7 +309,7 @@ func (s *Server) restOptions(h http.Handler) rest.Options {
 		IdleTimeout:    s.Limits.Idle,
 		Streams:        s.Limits.Streams,
 		TrustedProxies: s.TrustedProxies,
-		Guards:         s.Guards,
+		Guards:         s.guards(),
 		Log:            s.Log,
 		Access:         s.Access,
 	}

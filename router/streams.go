@@ -45,6 +45,9 @@ func (p *port) buildSwitch(addr net.Addr) {
 
 func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 	path, _, _ := strings.Cut(r.Path, "?")
+	if p.strict() && from.TLS != nil && Misdirected(from.SNI, r.Authority) {
+		return h2.Refuse(errMisdirected)
+	}
 	t := p.table.Load()
 	a := asked{host: r.Authority, method: r.Method, path: path, fields: r}
 	if !r.GRPC() {
@@ -55,7 +58,7 @@ func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 		r.Set("content-type", strings.ToLower(contentType))
 	}
 	p.distrust(r, from)
-	if w := t.forCall(&a); w != nil {
+	if w := t.find(protocols.GRPC, &a); w != nil {
 		return w.to().stream
 	}
 	return p.rpcH2

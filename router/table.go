@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/h2"
 	"github.com/oneport-edge/oneport/protocols/ws"
 	"github.com/oneport-edge/oneport/router/upstream"
@@ -15,21 +16,22 @@ import (
 
 // table is what a port sends elsewhere. It never changes: another takes its place.
 type table struct {
-	ways []*way
+	routes []Route
+	ways   []*way // one for each
 }
 
 // newTable makes a table of routes, or says what is wrong with them.
 func (s *Server) newTable(routes []Route) (*table, error) {
-	t := new(table)
+	t := &table{routes: slices.Clone(routes)}
 	var errs []error
-	for i := range routes {
-		if err := routes[i].Validate(); err != nil {
+	for i := range t.routes {
+		r := &t.routes[i]
+		if err := r.Validate(); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		r := routes[i]
 		r.Hosts, r.Methods, r.Headers = slices.Clone(r.Hosts), slices.Clone(r.Methods), lowerCase(r.Headers)
-		w := newWay(&r)
+		w := newWay(r)
 		if r.WebSocket != "" {
 			for _, d := range w.shares {
 				d.tunnel = s.sessions.Tunnel(ws.TunnelOptions{
@@ -73,33 +75,10 @@ func (t *table) hasCalls() bool {
 	return slices.ContainsFunc(t.ways, func(w *way) bool { return w.GRPC != "" })
 }
 
-// forCall returns the route of a gRPC call; nil if there is none. The first that
-// matches counts.
-func (t *table) forCall(a *asked) *way {
-	for _, w := range t.ways {
-		if w.takesCall(a.path) && w.fits(a) {
-			return w
-		}
-	}
-	return nil
-}
-
-// forRequest returns the route of a plain HTTP request.
-func (t *table) forRequest(a *asked) *way {
-	for _, w := range t.ways {
-		if takesPath(w.Path, a.path) && w.fits(a) {
-			return w
-		}
-	}
-	return nil
-}
-
-// forSocket returns the route of a WebSocket handshake.
-func (t *table) forSocket(a *asked) *way {
-	for _, w := range t.ways {
-		if takesPath(w.WebSocket, a.path) && w.fits(a) {
-			return w
-		}
+// find returns the way of a call; nil if there is none. The first that matches counts.
+func (t *table) find(p protocols.Protocol, a *asked) *way {
+	if i := find(t.routes, p, a); i >= 0 {
+		return t.ways[i]
 	}
 	return nil
 }
@@ -116,12 +95,12 @@ func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) ht
 	}
 	a := &asked{host: r.Host, method: r.Method, path: p, fields: r.Header}
 	if socket {
-		if w := t.forSocket(a); w != nil {
+		if w := t.find(protocols.WebSocket, a); w != nil {
 			return w.to().tunnel
 		}
 		return otherwise
 	}
-	w := t.forRequest(a)
+	w := t.find(protocols.HTTP, a)
 	switch {
 	case w == nil:
 		return otherwise
@@ -144,7 +123,7 @@ func (t *table) stream(r *h2.Request, a *asked) (to h2.Backend, elsewhere bool) 
 	if a.path, ok = routePath(a.path); !ok {
 		return nil, false
 	}
-	w := t.forRequest(a)
+	w := t.find(protocols.HTTP, a)
 	switch {
 	case w == nil, w.Redirect != "":
 		return nil, false
@@ -157,18 +136,29 @@ func (t *table) stream(r *h2.Request, a *asked) (to h2.Backend, elsewhere bool) 
 
 // ambiguousPath refuses what a route and a server could read in two ways.
 var ambiguousPath = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-	http.Error(w, "the path has an encoded slash, a backslash, NUL or a bad escape in it", http.StatusBadRequest)
+	http.Error(w, errAmbiguousPath.Error(), http.StatusBadRequest)
 })
+
+// Location is where the route redirects a request to; its path is escaped.
+func (r *Route) Location(path, query string) string {
+	path, _ = routePath(path)
+	return r.location(path, query)
+}
+
+// location is Location for what routePath gives.
+func (r *Route) location(path, query string) string {
+	before, after, ok := strings.Cut(r.Redirect, "*")
+	if !ok {
+		return r.Redirect
+	}
+	rest := (&url.URL{Path: strings.TrimPrefix(path, r.Path), RawQuery: query}).String()
+	return before + strings.TrimPrefix(rest, "./") + after
+}
 
 // redirect answers with the route's Location.
 func (r *Route) redirect(path string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		to := r.Redirect
-		if before, after, ok := strings.Cut(to, "*"); ok {
-			rest := (&url.URL{Path: strings.TrimPrefix(path, r.Path), RawQuery: req.URL.RawQuery}).String()
-			to = before + strings.TrimPrefix(rest, "./") + after
-		}
-		w.Header().Set("Location", to)
+		w.Header().Set("Location", r.location(path, req.URL.RawQuery))
 		w.WriteHeader(cmp.Or(r.RedirectStatus, http.StatusPermanentRedirect))
 	})
 }

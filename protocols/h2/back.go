@@ -26,9 +26,12 @@ func (c *client) route(s *stream, r *Request, end bool) {
 		s.status = -1
 		s.call = c.sw.begin(r, c.facts)
 	}
+	_, no := to.(refusing)
 	switch {
 	case to == nil:
 		s.reply(noRoute)
+	case no:
+		to.take(s, r, end)
 	case s.call != nil && c.sw.Admit != nil:
 		c.admit(s, r, end, to)
 	default:

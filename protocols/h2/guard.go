@@ -75,6 +75,15 @@ func (sw *Switch) decide(a *admission) (in context.Context, err error) {
 	return in, err
 }
 
+// Refuse is where streams go that are refused, before any guard is asked.
+func Refuse(why *protocols.Refusal) Backend { return refusing{refused(why)} }
+
+type refusing struct{ why *refusal }
+
+func (r refusing) take(s *stream, _ *Request, _ bool) { s.reply(r.why) }
+
+func (refusing) tells() bool { return true }
+
 // refused says why a guard has not let a stream in.
 func refused(err error) *refusal {
 	r := protocols.RefusalOf(err)

@@ -61,6 +61,9 @@ type Limits struct {
 	Pace time.Duration
 }
 
+// DefaultLimits are those of zero Limits.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
 func (l Limits) withDefaults() Limits {
 	l.Streams = cmp.Or(l.Streams, 100)
 	l.Window = cmp.Or(l.Window, 256<<10)

@@ -159,7 +159,7 @@ func TestPassthroughRules(t *testing.T) {
 		{Passthrough{SNI: "a.test", ALPN: "x"}, "a.test", []string{"h2"}, false},
 		{Passthrough{SNI: "a.test", ALPN: "x"}, "a.test", []string{"x"}, true},
 	} {
-		if got := tc.rule.matches(&handshake{sni: tc.sni, offered: tc.offered}); got != tc.want {
+		if got := tc.rule.Matches(tc.sni, tc.offered); got != tc.want {
 			t.Errorf("%+v for %q %v: %t", tc.rule, tc.sni, tc.offered, got)
 		}
 	}

@@ -105,7 +105,7 @@ func (m *Mux) onHello(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return nil, errors.New("mux: handshake outside of serveTLS")
 	}
 	h.hello, h.sni, h.offered = true, hello.ServerName, hello.SupportedProtos
-	if i := slices.IndexFunc(m.Passthrough, func(p Passthrough) bool { return p.matches(h) }); i >= 0 {
+	if i := slices.IndexFunc(m.Passthrough, func(p Passthrough) bool { return p.Matches(h.sni, h.offered) }); i >= 0 {
 		h.upward = &m.Passthrough[i]
 		h.c.Mute() // crypto/tls sends an alert now
 		return nil, errPassthrough

@@ -36,9 +36,11 @@ func (p Passthrough) Validate() error {
 	return nil
 }
 
-func (p Passthrough) matches(h *handshake) bool {
-	return (p.SNI == "" || matchName(p.SNI, h.sni)) &&
-		(p.ALPN == "" || slices.Contains(h.offered, p.ALPN))
+// Matches reports whether a connection is passed through that asks for a server
+// name and offers some protocols.
+func (p Passthrough) Matches(sni string, offered []string) bool {
+	return (p.SNI == "" || matchName(p.SNI, sni)) &&
+		(p.ALPN == "" || slices.Contains(offered, p.ALPN))
 }
 
 // matchName compares host names as certificates do: a leading "*." stands for

@@ -23,6 +23,9 @@ import (
 	"github.com/oneport-edge/oneport/protocols"
 )
 
+// TunnelTimeout is the default of TunnelOptions.Timeout.
+const TunnelTimeout = 10 * time.Second
+
 // TunnelOptions configures a Tunnel.
 type TunnelOptions struct {
 	// Dial opens a connection to the upstream, with TLS if need be. Required.
@@ -52,7 +55,7 @@ const (
 // answer. Behind the handshakes bytes are moved and not looked at, but for where
 // its frames end: a drain closes with 1001 there.
 func (s *Server) Tunnel(opts TunnelOptions) http.Handler {
-	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Second)
+	opts.Timeout = cmp.Or(opts.Timeout, TunnelTimeout)
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}

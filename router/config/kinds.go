@@ -123,7 +123,7 @@ func either(kinds ...kind) kind { return kind{base: isEither, of: kinds} }
 // schemes of URLs.
 var (
 	pathShape     = regexp.MustCompile(`^/[^?#\\]*$`)
-	hostShape     = regexp.MustCompile(`^((\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.%]+\])$`)
+	hostShape     = regexp.MustCompile(`^((\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[^\]]+\])$`)
 	methodShape   = regexp.MustCompile("^[A-Z0-9!#$%&'*+.^_`|~-]{1,256}$")
 	redirectShape = regexp.MustCompile(`^(/|https?://.)`)
 	originShape   = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://[^/ *]+$`)

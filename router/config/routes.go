@@ -177,13 +177,18 @@ var hostPattern = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-
 func (w *walker) hosts(v value) (list []string) {
 	for _, item := range v.itemsOrOne() {
 		s := item.text()
-		addr, err := netip.ParseAddr(strings.Trim(s, "[]"))
+		bare := s
+		bracketed := strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]")
+		if bracketed {
+			bare = s[1 : len(s)-1]
+		}
+		addr, err := netip.ParseAddr(bare)
 		switch {
 		case s == "":
 			continue
-		case err == nil && addr.Is6() && s[0] != '[':
+		case err == nil && addr.Is6() && !bracketed:
 			item.problemf("an IPv6 address stands in brackets; did you mean %q?", "["+s+"]")
-		case err == nil || hostPattern.MatchString(s):
+		case err == nil && addr.Is6() == bracketed || hostPattern.MatchString(s):
 		case strings.Contains(s, ":"):
 			item.problemf("a host without scheme and port, as api.example.com, have %s", shown(s))
 		default:

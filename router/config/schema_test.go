@@ -2,8 +2,10 @@ package config_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,4 +157,33 @@ func TestSchemaHasNoLaterKeys(t *testing.T) {
 // The schema that ships is the one that "oneport schema" prints; "make docs" writes it.
 func TestSchemaIsFresh(t *testing.T) {
 	compare(t, string(config.Schema()), schemaFile)
+}
+
+// What Parse accepts the schema accepts, whatever it is.
+func FuzzSchema(f *testing.F) {
+	files, err := filepath.Glob("testdata/good/*.yaml")
+	if err != nil || len(files) == 0 {
+		f.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	s := schema(f)
+	capitals := regexp.MustCompile(`"[^"]*[A-Z][^"]*://`)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if _, err := config.Parse("fuzz.yaml", text); err != nil {
+			return
+		}
+		v, ok := tree(t, text)
+		if !ok {
+			t.Fatal("Parse accepts what is not YAML")
+		}
+		if err := s.Validate(v); err != nil && !capitals.MatchString(fmt.Sprintf("%q", v)) {
+			t.Errorf("%v\n%s", err, text)
+		}
+	})
 }
