@@ -77,9 +77,9 @@ func (r *Route) Validate() error {
 		return r.validateRedirect()
 	case r.To == nil:
 		return fmt.Errorf("router: route %q leads nowhere: want To or Redirect", r)
-	case r.GRPC != "" && r.To.Streams() == nil:
+	case r.GRPC != "" && !r.To.HTTP2():
 		return fmt.Errorf("router: route %q: gRPC needs HTTP/2, and %v speaks HTTP/1: want grpc://, grpcs:// or h2c://", r, r.To)
-	case r.WebSocket != "" && r.To.Streams() != nil:
+	case r.WebSocket != "" && r.To.HTTP2():
 		return fmt.Errorf("router: route %q: WebSocket needs HTTP/1.1, and %v speaks HTTP/2: want http:// or https://", r, r.To)
 	}
 	return nil

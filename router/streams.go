@@ -74,7 +74,7 @@ func (p *port) routeRequest(t *table, r *h2.Request, a *asked, from *protocols.C
 		return p.webH2
 	}
 	route := t.forRequest(a)
-	if route == nil || route.To == nil || route.To.Streams() == nil {
+	if route == nil || route.To == nil {
 		return p.webH2
 	}
 	p.distrust(r, from)

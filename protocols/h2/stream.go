@@ -39,6 +39,8 @@ type stream struct {
 	quiet   int             // ticks since the request's body has moved
 	moved   int64           // how far it had by then
 	pool    *Upstream       // for streams that go upstream, or wait for that
+	x       *Exchange       // while a Handler's function serves the stream
+	handled bool            // one does, or did
 }
 
 // half is one direction of a stream.
@@ -164,6 +166,7 @@ func (h *half) finish(trailers []hpack.HeaderField) {
 
 // pump sends on what it may: at most budget bytes, and the tail.
 func (h *half) pump(budget int) {
+	h.s.wake() // it waits until its lock is free
 	if h.s.gone || h.closed || h.to == nil {
 		return
 	}
@@ -284,6 +287,7 @@ func (h *half) drop() {
 func (s *stream) stop() {
 	s.up.drop()
 	s.tell = true
+	s.wake()
 	s.down.over()
 }
 
@@ -385,7 +389,10 @@ func (s *stream) end(err error) {
 	if s.call != nil {
 		s.finishCall(err)
 	}
-	if err == nil && s.origin != nil {
+	if s.x != nil {
+		s.x.leaveLocked(err != nil)
+	}
+	if err == nil && (s.origin != nil || s.handled) {
 		c.please(forAnswer)
 		c.ramp = min(c.ramp+1, c.sw.limits.Streams)
 	}

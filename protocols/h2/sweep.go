@@ -92,7 +92,7 @@ func (c *client) sweepBusy(past func(int, time.Duration) bool) {
 func (c *client) sweepStreams(past func(int, time.Duration) bool) {
 	l := &c.sw.limits
 	for _, s := range c.streams {
-		if s.pool == nil || s.grpc || s.up.cut || s.started && s.up.ended {
+		if s.pool == nil && !s.handled || s.grpc || s.up.cut || s.started && s.up.ended {
 			continue
 		}
 		if moved := s.up.Received() + s.up.Sent(); moved != s.moved {

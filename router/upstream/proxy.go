@@ -23,7 +23,8 @@ const (
 	mostIdle      = 256
 )
 
-// newTransport is how net/http reaches the server.
+// newTransport is how net/http reaches a server that speaks HTTP/2 alone, for
+// requests that came by HTTP/1.
 func newTransport(at target, cfg *tls.Config) *http.Transport {
 	t := &http.Transport{
 		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return at.dial(ctx) },
@@ -40,11 +41,6 @@ func newTransport(at target, cfg *tls.Config) *http.Transport {
 		t.Protocols.SetUnencryptedHTTP2(true)
 	case schemeGRPCS:
 		t.Protocols.SetHTTP2(true)
-	case schemeHTTPS:
-		t.Protocols.SetHTTP1(true)
-		t.Protocols.SetHTTP2(true)
-	default:
-		t.Protocols.SetHTTP1(true)
 	}
 	return t
 }
@@ -52,7 +48,7 @@ func newTransport(at target, cfg *tls.Config) *http.Transport {
 // newProxy hands requests on that net/http has taken.
 func newProxy(name string, at target, transport http.RoundTripper, log *slog.Logger) http.Handler {
 	to := &url.URL{Scheme: schemeHTTP, Host: at.addr}
-	if at.scheme == schemeHTTPS || at.scheme == schemeGRPCS {
+	if at.scheme == schemeGRPCS {
 		to.Scheme = schemeHTTPS
 	}
 	if at.network == networkUnix {
@@ -78,10 +74,10 @@ func newProxy(name string, at target, transport http.RoundTripper, log *slog.Log
 			log.Warn("upstream failed", "upstream", name, "err", err)
 			var timeout net.Error
 			if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
-				http.Error(w, "the server takes too long", http.StatusGatewayTimeout)
+				http.Error(w, textTimeout, http.StatusGatewayTimeout)
 				return
 			}
-			http.Error(w, "the server cannot be reached", http.StatusBadGateway)
+			http.Error(w, textUnreachable, http.StatusBadGateway)
 		},
 	}
 }

@@ -38,7 +38,8 @@ type Upstream struct {
 	name    string
 	target  target
 	tls     *tls.Config
-	streams *h2.Upstream // nil if it speaks HTTP/1 alone
+	streams *h2.Upstream // nil if it speaks HTTP/1
+	http1   *http1       // nil if it speaks HTTP/2
 	proxy   http.Handler // of requests that net/http has taken
 	close   func()
 }
@@ -63,7 +64,7 @@ type target struct {
 
 // New returns the upstream of a URL. Its scheme says what the server speaks:
 //
-//	http, https     HTTP/1.1, and with TLS what is negotiated
+//	http, https     HTTP/1.1
 //	h2c, grpc       HTTP/2 in plaintext, with prior knowledge
 //	grpcs           HTTP/2 with TLS
 //
@@ -84,12 +85,13 @@ func New(rawURL string, opts Options) (*Upstream, error) {
 	}
 	cfg.ServerName = cmp.Or(cfg.ServerName, at.host)
 	u.tls = cfg
-	transport := newTransport(at, cfg.Clone())
-	u.proxy = newProxy(u.name, at, transport, opts.Log)
-	u.close = transport.CloseIdleConnections
 	if !at.http2() {
+		u.http1 = newHTTP1(u, opts.Log)
+		u.proxy, u.close = u.http1, u.http1.close
 		return u, nil
 	}
+	transport := newTransport(at, cfg.Clone())
+	u.proxy = newProxy(u.name, at, transport, opts.Log)
 	u.streams = h2.NewUpstream(h2.UpstreamConfig{
 		Name: u.name, Dial: at.dialH2(cfg), Prepare: prepare, Limits: opts.Streams, Log: opts.Log,
 	})
@@ -165,11 +167,15 @@ func parse(raw string) (target, error) {
 // String is the name it was given, or its URL.
 func (u *Upstream) String() string { return u.name }
 
-// Streams is where the switch sends HTTP/2 streams; nil if the server speaks
-// HTTP/1 alone.
+// HTTP2 reports whether the server speaks HTTP/2, and nothing else: gRPC needs it,
+// and WebSockets need what does not.
+func (u *Upstream) HTTP2() bool { return u.streams != nil }
+
+// Streams is where the switch sends HTTP/2 streams. Calls of gRPC are none for
+// a server that does not speak HTTP2.
 func (u *Upstream) Streams() h2.Backend {
 	if u.streams == nil {
-		return nil
+		return u.http1.handler
 	}
 	return u.streams
 }
@@ -177,10 +183,11 @@ func (u *Upstream) Streams() h2.Backend {
 // ServeHTTP hands a request on that net/http has taken.
 func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) { u.proxy.ServeHTTP(w, r) }
 
-// Stats are counts of its HTTP/2 connections for streams.
+// Stats are counts of its connections, and of what is in flight on them.
 func (u *Upstream) Stats() h2.UpstreamStats {
 	if u.streams == nil {
-		return h2.UpstreamStats{}
+		st := u.http1.client.Stats()
+		return h2.UpstreamStats{Conns: st.Open, Streams: st.Active, Waiting: st.Waiting, Failed: st.Failed}
 	}
 	return u.streams.Stats()
 }
@@ -204,8 +211,7 @@ func (t target) dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, t.network, t.addr)
 }
 
-// DialHTTP1 opens a connection of its own on which HTTP/1.1 is spoken, for what
-// takes one over: a WebSocket.
+// DialHTTP1 opens a connection on which HTTP/1.1 is spoken.
 func (u *Upstream) DialHTTP1(ctx context.Context) (net.Conn, error) {
 	nc, err := u.target.dial(ctx)
 	if err != nil || u.target.scheme != schemeHTTPS {
