@@ -38,6 +38,7 @@ type Fallback struct {
 type way struct {
 	*Route
 	request, response *edits
+	plain             bool // nothing is changed, and there is no fallback
 	shares            []*dest
 	total             int // of the weights
 }
@@ -54,6 +55,8 @@ type dest struct {
 // newWay makes a route ready, which is valid.
 func newWay(r *Route) *way {
 	w := &way{Route: r, request: r.Request.compile(), response: r.Response.compile()}
+	w.plain = w.request == nil && w.response == nil && w.CORS == nil && w.Rewrite == "" && w.RewriteHost == "" &&
+		w.AnswerTimeout == 0 && w.Fallback == nil && w.Mirror == nil
 	for _, s := range r.shares() {
 		d := &dest{way: w, up: s.To, weight: s.Weight}
 		d.stream = d.newStream()
@@ -88,7 +91,7 @@ func (w *way) to() *dest {
 // newStream gives the backend of streams.
 func (d *dest) newStream() h2.Backend {
 	if !d.up.HTTP2() {
-		return nil
+		return d.up.Handler(d.serveStream)
 	}
 	relay := d.up.Relay()
 	relay.Prepare, relay.Answer = d.way.prepare, d.way.answer
@@ -108,9 +111,6 @@ func (d *dest) newStream() h2.Backend {
 	return &relay
 }
 
-// ServeHTTP hands a request on that net/http has taken.
-func (d *dest) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.up.ServeHTTP(w, r) }
-
 // static is the fallback's answer to streams.
 func (f *Fallback) static() *h2.Static {
 	a := &h2.Static{Status: f.Status, Body: []byte(f.Body)}
@@ -127,11 +127,8 @@ func (w *way) prepare(r *h2.Request, call *protocols.Call) (origin string) {
 		origin = r.Get(fieldOrigin)
 	}
 	if w.Rewrite != "" {
-		path, _, _ := strings.Cut(r.Path, "?")
-		if p, ok := routePath(path); ok {
-			r.Path = w.rewritten(r.Path, p)
-			r.Set(":path", r.Path)
-		}
+		r.Path = w.rewrite(r.Path)
+		r.Set(":path", r.Path)
 	}
 	if w.RewriteHost != "" {
 		r.Authority = w.RewriteHost
@@ -148,22 +145,20 @@ func (w *way) prepare(r *h2.Request, call *protocols.Call) (origin string) {
 }
 
 // answer changes the head of an answer as the route has it.
-func (w *way) answer(res *h2.Response, _ *protocols.Call, origin string) {
-	w.response.apply(res)
-	if w.CORS != nil {
-		w.CORS.answer(res, origin)
-	}
-}
+func (w *way) answer(res *h2.Response, _ *protocols.Call, origin string) { w.change(res, origin) }
 
-// rewritten is a request's path, with its query, as the server gets it: asked is
-// how it came, and path what the route has compared.
-func (w *way) rewritten(asked, path string) string {
+// rewrite gives a request's path, with its query, as the server gets it.
+func (w *way) rewrite(asked string) string {
 	raw, query, hasQuery := strings.Cut(asked, "?")
+	path, ok := routePath(raw)
+	if !ok { // not reached: such a path has no route
+		return asked
+	}
 	if hasQuery {
 		query = "?" + query
 	}
 	rest, ok := strings.CutPrefix(raw, w.Path)
-	if !ok || strings.Contains(rest, "/.") || strings.Contains(rest, "//") { // it was compared cleaned: so it is sent
+	if !ok || strings.Contains(raw, "/.") || strings.Contains(raw, "//") { // it was compared cleaned: so it is sent
 		rest = (&url.URL{Path: strings.TrimPrefix(path, w.Path)}).EscapedPath()
 	}
 	if !strings.HasSuffix(w.Path, "/") {

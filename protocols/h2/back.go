@@ -8,7 +8,8 @@ import (
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
-// Backend is where a stream goes: a [*Server] in this process, or an [*Upstream].
+// Backend is where a stream goes: a [*Server] or a [*Handler] in this process, or
+// an [*Upstream].
 type Backend interface {
 	// take sends a new stream there. The client's lock is held.
 	take(s *stream, r *Request, end bool)

@@ -45,6 +45,8 @@ type stream struct {
 	fault   Fault           // of the member
 	noted   string          // what Relay.Prepare has returned
 	age     int             // ticks, if it has a Relay.Timeout
+	x       *Exchange       // while a Handler's function serves the stream
+	handled bool            // one does, or did
 }
 
 // half is one direction of a stream.
@@ -170,6 +172,7 @@ func (h *half) finish(trailers []hpack.HeaderField) {
 
 // pump sends on what it may: at most budget bytes, and the tail.
 func (h *half) pump(budget int) {
+	h.s.wake() // it waits until its lock is free
 	if h.s.gone || h.closed || h.to == nil {
 		return
 	}
@@ -290,6 +293,7 @@ func (h *half) drop() {
 func (s *stream) stop() {
 	s.up.drop()
 	s.tell = true
+	s.wake()
 	s.down.over()
 }
 
@@ -392,7 +396,10 @@ func (s *stream) end(err error) {
 	if s.call != nil {
 		s.finishCall(err)
 	}
-	if err == nil && s.origin != nil {
+	if s.x != nil {
+		s.x.leaveLocked(err != nil)
+	}
+	if err == nil && (s.origin != nil || s.handled) {
 		c.please(forAnswer)
 		c.ramp = min(c.ramp+1, c.sw.limits.Streams)
 	}

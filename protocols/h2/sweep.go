@@ -98,7 +98,7 @@ func (c *client) sweepStreams(past func(int, time.Duration) bool) {
 			}
 			continue
 		}
-		if s.pool == nil || s.grpc || s.up.cut || s.started && s.up.ended {
+		if s.pool == nil && !s.handled || s.grpc || s.up.cut || s.started && s.up.ended {
 			continue
 		}
 		if moved := s.up.Received() + s.up.Sent(); moved != s.moved {

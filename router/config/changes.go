@@ -41,7 +41,9 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 	r.Fallback = w.fallback(r, o.get("fallback"), d)
 	if d.kind == keyPath {
 		r.Mirror = w.mirror(r, o.get("mirror"), d)
-		r.AnswerTimeout = o.get(keyAnswerTimeout).duration()
+		if v := o.get(keyAnswerTimeout); v.given() {
+			r.AnswerTimeout = v.duration()
+		}
 	}
 	if d.kind == keyGRPC {
 		r.CallTimeout = o.get(keyCallTimeout).duration()

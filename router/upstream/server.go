@@ -6,22 +6,28 @@ import (
 	"hash/fnv"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"sync/atomic"
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols/h2"
+	"github.com/oneport-edge/oneport/protocols/proxy"
 )
 
 // server is one server of an Upstream.
 type server struct {
-	up      *Upstream
-	target  target
-	name    string // its URL, and its address if that was looked up
-	hash    uint64 // of name
-	tls     *tls.Config
-	streams *h2.Upstream // nil if it speaks HTTP/1 alone
-	proxy   http.Handler // of requests that net/http has taken
-	close   func()
+	up     *Upstream
+	target target
+	name   string // its URL, and its address if that was looked up
+	hash   uint64 // of name
+	tls    *tls.Config
+	close  func()
+
+	// Of a server that speaks HTTP/2 alone; else nil.
+	streams *h2.Upstream
+	reverse *httputil.ReverseProxy // for requests that came by HTTP/1
+	// Of one that speaks HTTP/1.1; else nil.
+	client *proxy.Client
 
 	active atomic.Int64 // calls in flight
 	fails  atomic.Int32 // faults in a row
@@ -54,17 +60,21 @@ func (u *Upstream) newServer(at target, name string) *server {
 		cfg.ServerName = at.host
 	}
 	s.tls = cfg
-	transport := newTransport(at, cfg.Clone())
-	s.proxy = newProxy(u.name, at, transport, u.opts.Log)
-	s.close = transport.CloseIdleConnections
-	if at.http2() {
-		s.streams = h2.NewUpstream(h2.UpstreamConfig{
-			Name: name, Dial: at.dialH2(cfg), Limits: u.opts.Streams, Log: u.opts.Log,
-		})
-		s.close = func() {
-			transport.CloseIdleConnections()
-			s.streams.Close()
+	if !at.http2() {
+		host := at.addr
+		if at.network == networkUnix {
+			host = ""
 		}
+		s.client = proxy.New(proxy.Config{Name: name, Dial: s.dialHTTP1, Host: host, Prepare: prepareHead, Log: u.opts.Log})
+		s.close = s.client.Close
+		return s
+	}
+	transport := newTransport(at, cfg.Clone())
+	s.reverse = newReverse(at, transport, u.opts.Log)
+	s.streams = h2.NewUpstream(h2.UpstreamConfig{Name: name, Dial: at.dialH2(cfg), Limits: u.opts.Streams, Log: u.opts.Log})
+	s.close = func() {
+		transport.CloseIdleConnections()
+		s.streams.Close()
 	}
 	return s
 }
@@ -140,6 +150,8 @@ func (s *server) share(now time.Time) float64 {
 
 // dialHTTP1 opens a connection of its own on which HTTP/1.1 is spoken.
 func (s *server) dialHTTP1(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.target.timeout)
+	defer cancel()
 	nc, err := s.target.dial(ctx)
 	if err != nil || s.target.scheme != schemeHTTPS {
 		return nc, err

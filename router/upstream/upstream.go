@@ -82,12 +82,14 @@ func (o Options) withDefaults() Options {
 type Upstream struct {
 	name    string
 	opts    Options
-	targets []target // as they were given
-	h2      bool     // they speak HTTP/2 alone
-	relay   *h2.Relay
+	targets []target    // as they were given
+	h2      bool        // they speak HTTP/2 alone
+	relay   *h2.Relay   // of streams, if they do
+	handler *h2.Handler // if they do not
 	budget  *budget
 	breaker breaker
 	turn    atomic.Uint64
+	copies  atomic.Int64        // of requests, that are sent
 	set     atomic.Pointer[set] // replaced under mu
 	ctx     context.Context     //nolint:containedctx // it ends with Close
 	cancel  context.CancelFunc
@@ -101,7 +103,7 @@ type Upstream struct {
 
 // New returns the upstream of a server's URL. Its scheme says what the server speaks:
 //
-//	http, https     HTTP/1.1, and with TLS what is negotiated
+//	http, https     HTTP/1.1
 //	h2c, grpc       HTTP/2 in plaintext, with prior knowledge
 //	grpcs           HTTP/2 with TLS
 //
@@ -144,6 +146,7 @@ func NewPool(urls []string, opts Options) (*Upstream, error) {
 		Prepare(r, call)
 		return ""
 	}
+	u.handler = h2.NewHandler(u.serveStream)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	names := false
@@ -188,39 +191,42 @@ func (u *Upstream) String() string { return u.name }
 // no WebSockets.
 func (u *Upstream) HTTP2() bool { return u.h2 }
 
-// Streams is where the switch sends HTTP/2 streams; nil if the servers speak
-// HTTP/1 alone.
+// Streams is where the switch sends HTTP/2 streams: gRPC calls only if the servers
+// speak HTTP/2.
 func (u *Upstream) Streams() h2.Backend {
 	if !u.h2 {
-		return nil
+		return u.handler
 	}
 	return u.relay
 }
 
 // ServeHTTP hands a request on that net/http has taken.
 func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s := u.choose(&asking{protocols.CallFrom(r.Context()), r.Header.Get}, nil)
-	if s == nil {
-		http.Error(w, "the server is not available", http.StatusServiceUnavailable)
+	if u.h2 {
+		RefuseHTTP(w, r, u.DoHTTP(w, r, Changes{}))
 		return
 	}
-	defer s.ended(unknown)
-	s.proxy.ServeHTTP(w, r)
+	u.serveHTTP(w, r)
 }
 
-// Stats are counts of its HTTP/2 connections for streams.
+// Stats are counts of its connections, but for WebSockets, and of what is in
+// flight on them.
 func (u *Upstream) Stats() (st h2.UpstreamStats) {
 	u.mu.Lock()
 	servers := slices.Concat(u.servers, u.removed)
 	u.mu.Unlock()
 	for _, s := range servers {
-		if s.streams != nil {
-			one := s.streams.Stats()
-			st.Conns += one.Conns
-			st.Streams += one.Streams
-			st.Waiting += one.Waiting
-			st.Failed += one.Failed
+		var one h2.UpstreamStats
+		if s.client != nil {
+			c := s.client.Stats()
+			one = h2.UpstreamStats{Conns: c.Open, Streams: c.Active, Waiting: c.Waiting, Failed: c.Failed}
+		} else {
+			one = s.streams.Stats()
 		}
+		st.Conns += one.Conns
+		st.Streams += one.Streams
+		st.Waiting += one.Waiting
+		st.Failed += one.Failed
 	}
 	return st
 }
@@ -272,6 +278,7 @@ func (u *Upstream) Close() {
 	for _, s := range servers {
 		s.close()
 	}
+	u.handler.Close()
 }
 
 // DialHTTP1 opens a connection of its own on which HTTP/1.1 is spoken, for what
