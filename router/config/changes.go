@@ -10,13 +10,13 @@ import (
 // changes reads what a route does with its calls on the way.
 func (w *walker) changes(r *Route, o object, d *destinations) {
 	if r.Redirect != "" || o.get(keyRedirect).given() {
-		for _, key := range []string{"rewrite", "rewrite_host", "request_headers", "response_headers", keyCORS, "fallback", "mirror", keyAnswerTimeout, keyCallTimeout} {
+		for _, key := range []string{"rewrite", "rewrite_host", "request_headers", "response_headers", keyCORS, keyFallback, keyMirror, keyAnswerTimeout, keyCallTimeout} {
 			o.get(key).refuse("has no place beside redirect")
 		}
 		return
 	}
 	if d.kind != keyPath {
-		for _, key := range []string{"rewrite", keyCORS, "mirror"} {
+		for _, key := range []string{"rewrite", keyCORS, keyMirror} {
 			o.get(key).refuse("goes with path alone")
 		}
 		o.get(keyAnswerTimeout).refuse("goes with path; for a gRPC call there is call_timeout")
@@ -25,7 +25,7 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 		o.get(keyCallTimeout).refuse("goes with grpc; for a path there is answer_timeout")
 	}
 	if d.kind == keyWebSocket {
-		for _, key := range []string{"rewrite_host", "request_headers", "response_headers", "fallback"} {
+		for _, key := range []string{"rewrite_host", "request_headers", "response_headers", keyFallback} {
 			o.get(key).refuse("is not for websocket")
 		}
 		return
@@ -38,9 +38,9 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 	}
 	r.Request, r.Response = w.edits(o.get("request_headers"), "routes[].request_headers"), w.edits(o.get("response_headers"), "routes[].response_headers")
 	r.CORS = w.cors(o.get(keyCORS))
-	r.Fallback = w.fallback(r, o.get("fallback"), d)
+	r.Fallback = w.fallback(r, o.get(keyFallback), d)
 	if d.kind == keyPath {
-		r.Mirror = w.mirror(r, o.get("mirror"), d)
+		r.Mirror = w.mirror(r, o.get(keyMirror), d)
 		if v := o.get(keyAnswerTimeout); v.given() {
 			r.AnswerTimeout = v.duration()
 		}

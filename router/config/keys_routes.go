@@ -9,6 +9,8 @@ const (
 	keyALPN          = "alpn"
 	keyCORS          = "cors"
 	keyHeaders       = "headers"
+	keyFallback      = "fallback"
+	keyMirror        = "mirror"
 	keyStatus        = "status"
 	keyAnswerTimeout = "answer_timeout"
 	keyCallTimeout   = "call_timeout"
@@ -85,11 +87,11 @@ var routeKeys = []key{
 		about: "Which pages of other origins may read answers. Preflights are answered here, and what the server says of CORS is replaced.",
 	},
 	{
-		name: "fallback", is: submapping(), without: "502, 503 or `UNAVAILABLE`",
+		name: keyFallback, is: submapping(), without: "502, 503 or `UNAVAILABLE`",
 		about: "What calls get that no server can be reached for: another upstream, or an answer. Not for `websocket`.",
 	},
 	{
-		name: "mirror", is: text(nil), without: "none", with: []string{keyPath},
+		name: keyMirror, is: text(nil), without: "none", with: []string{keyPath},
 		about: "An upstream that gets copies of requests whose bodies have at most 64 KiB; its answers are thrown away. At most 64 at once, more are left out. Both upstreams must speak HTTP/1.1.",
 	},
 	{
