@@ -10,7 +10,7 @@ import (
 // changes reads what a route does with its calls on the way.
 func (w *walker) changes(r *Route, o object, d *destinations) {
 	if r.Redirect != "" || o.get(keyRedirect).given() {
-		for _, key := range []string{"rewrite", "rewrite_host", "request_headers", "response_headers", keyCORS, keyFallback, keyMirror, keyAnswerTimeout, keyCallTimeout} {
+		for _, key := range []string{"rewrite", "rewrite_host", keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyAnswerTimeout, keyCallTimeout} {
 			o.get(key).refuse("has no place beside redirect")
 		}
 		return
@@ -25,7 +25,7 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 		o.get(keyCallTimeout).refuse("goes with grpc; for a path there is answer_timeout")
 	}
 	if d.kind == keyWebSocket {
-		for _, key := range []string{"rewrite_host", "request_headers", "response_headers", keyFallback} {
+		for _, key := range []string{"rewrite_host", keyRequestHeaders, keyResponseHeaders, keyFallback} {
 			o.get(key).refuse("is not for websocket")
 		}
 		return
@@ -36,7 +36,7 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 			o.get("rewrite_host").problemf("a server is asked for one host, not for %s", shown(hosts[0]))
 		}
 	}
-	r.Request, r.Response = w.edits(o.get("request_headers"), "routes[].request_headers"), w.edits(o.get("response_headers"), "routes[].response_headers")
+	r.Request, r.Response = w.edits(o.get(keyRequestHeaders), "routes[].request_headers"), w.edits(o.get(keyResponseHeaders), "routes[].response_headers")
 	r.CORS = w.cors(o.get(keyCORS))
 	r.Fallback = w.fallback(r, o.get(keyFallback), d)
 	if d.kind == keyPath {

@@ -4,16 +4,18 @@ import "time"
 
 // Keys that more than one place speaks of.
 const (
-	keyTo            = "to"
-	keySNI           = "sni"
-	keyALPN          = "alpn"
-	keyCORS          = "cors"
-	keyHeaders       = "headers"
-	keyFallback      = "fallback"
-	keyMirror        = "mirror"
-	keyStatus        = "status"
-	keyAnswerTimeout = "answer_timeout"
-	keyCallTimeout   = "call_timeout"
+	keyTo              = "to"
+	keySNI             = "sni"
+	keyALPN            = "alpn"
+	keyCORS            = "cors"
+	keyHeaders         = "headers"
+	keyFallback        = "fallback"
+	keyRequestHeaders  = "request_headers"
+	keyResponseHeaders = "response_headers"
+	keyMirror          = "mirror"
+	keyStatus          = "status"
+	keyAnswerTimeout   = "answer_timeout"
+	keyCallTimeout     = "call_timeout"
 )
 
 const routesAbout = "Exactly one of `grpc`, `websocket` and `path`, with `to` (or for a path `redirect`); or `passthrough` with `sni`, `alpn` or both."
@@ -80,8 +82,8 @@ var routeKeys = []key{
 			"Ends in `/` if `path` does.",
 	},
 	{name: "rewrite_host", is: text(hostShape), without: "the client's", about: "The host that the server is asked for. Not for `websocket`."},
-	{name: "request_headers", is: submapping(), without: "as they come", about: "What is changed in the head of what goes to the server. Not for `websocket`."},
-	{name: "response_headers", is: submapping(), without: "as they come", about: "What is changed in the head of what comes back. Not for `websocket`."},
+	{name: keyRequestHeaders, is: submapping(), without: "as they come", about: "What is changed in the head of what goes to the server. Not for `websocket`."},
+	{name: keyResponseHeaders, is: submapping(), without: "as they come", about: "What is changed in the head of what comes back. Not for `websocket`."},
 	{
 		name: keyCORS, is: submapping(), without: "left to the server", with: []string{keyPath},
 		about: "Which pages of other origins may read answers. Preflights are answered here, and what the server says of CORS is replaced.",
