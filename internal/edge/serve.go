@@ -69,24 +69,6 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	return e, nil
 }
 
-// source is where the file's certificates come from; nil without any.
-func source(cfg *config.Config) certs.Source {
-	encrypted := func(l config.Listener) bool { return !l.Plaintext }
-	switch {
-	case !slices.ContainsFunc(cfg.Listen, encrypted): // no listener has TLS
-		return nil
-	case cfg.TLS.Dev:
-		return certs.Dev("certs/dev")
-	case len(cfg.TLS.Certificates) == 0:
-		return nil
-	}
-	files := new(certs.FileSource)
-	for _, c := range cfg.TLS.Certificates {
-		files.Pairs = append(files.Pairs, certs.Pair{Cert: c.Cert, Key: c.Key})
-	}
-	return files
-}
-
 func passthrough(cfg *config.Config) (list []mux.Passthrough) {
 	for _, r := range cfg.Routes {
 		if r.Passthrough != "" {
@@ -192,26 +174,6 @@ func Check(cfg *config.Config) error {
 	return errors.Join(err, checkTLS(cfg))
 }
 
-// checkTLS loads what the file names for TLS. A development certificate is made
-// when it is served.
-func checkTLS(cfg *config.Config) error {
-	src := source(cfg)
-	if src == nil || cfg.TLS.Dev {
-		return nil
-	}
-	at := fmt.Sprintf("%s:%d:%d: tls", cfg.File, cfg.TLS.Pos.Line, cfg.TLS.Pos.Col)
-	var errs []error
-	if err := src.Load(); err != nil {
-		errs = append(errs, fmt.Errorf("%s: %w", at, err))
-	}
-	if cfg.TLS.ClientCA != "" {
-		if err := certs.CAFile(cfg.TLS.ClientCA).Load(); err != nil {
-			errs = append(errs, fmt.Errorf("%s.client_ca: %w", at, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // Reload replaces the routes by those of another file. Calls in flight go on as
 // they began; upstreams that did not change keep their connections. With an error
 // nothing has changed. What differs from the file that the edge was started with,
@@ -250,7 +212,7 @@ func needRestart(was, is *config.Config) (keys []string) {
 		was, is any
 	}{
 		{"listen", addresses(was), addresses(is)},
-		{"tls", []any{was.TLS.Dev, pairs(was), was.TLS.ClientCA, was.TLS.ClientAuth}, []any{is.TLS.Dev, pairs(is), is.TLS.ClientCA, is.TLS.ClientAuth}},
+		{"tls", placeless(was.TLS), placeless(is.TLS)},
 		{"routes with passthrough", passthrough(was), passthrough(is)},
 		{"limits", was.Limits, is.Limits},
 		{"drain", was.Drain, is.Drain},
@@ -266,14 +228,6 @@ func needRestart(was, is *config.Config) (keys []string) {
 // addresses are the listeners without their place in the file.
 func addresses(cfg *config.Config) []config.Listener {
 	list := slices.Clone(cfg.Listen)
-	for i := range list {
-		list[i].Pos = config.Pos{}
-	}
-	return list
-}
-
-func pairs(cfg *config.Config) []config.Certificate {
-	list := slices.Clone(cfg.TLS.Certificates)
 	for i := range list {
 		list[i].Pos = config.Pos{}
 	}
