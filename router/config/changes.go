@@ -10,13 +10,13 @@ import (
 // changes reads what a route does with its calls on the way.
 func (w *walker) changes(r *Route, o object, d *destinations) {
 	if r.Redirect != "" || o.get(keyRedirect).given() {
-		for _, key := range []string{"rewrite", "rewrite_host", keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyAnswerTimeout, keyCallTimeout} {
+		for _, key := range []string{keyRewrite, "rewrite_host", keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyAnswerTimeout, keyCallTimeout} {
 			o.get(key).refuse("has no place beside redirect")
 		}
 		return
 	}
 	if d.kind != keyPath {
-		for _, key := range []string{"rewrite", keyCORS, keyMirror} {
+		for _, key := range []string{keyRewrite, keyCORS, keyMirror} {
 			o.get(key).refuse("goes with path alone")
 		}
 		o.get(keyAnswerTimeout).refuse("goes with path; for a gRPC call there is call_timeout")
@@ -30,7 +30,7 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 		}
 		return
 	}
-	r.Rewrite = w.rewrite(r, o.get("rewrite"))
+	r.Rewrite = w.rewrite(r, o.get(keyRewrite))
 	if hosts := w.hosts(o.get("rewrite_host")); len(hosts) == 1 {
 		if r.RewriteHost = hosts[0]; strings.HasPrefix(hosts[0], "*") {
 			o.get("rewrite_host").problemf("a server is asked for one host, not for %s", shown(hosts[0]))

@@ -13,6 +13,7 @@ const (
 	keyRequestHeaders  = "request_headers"
 	keyResponseHeaders = "response_headers"
 	keyMirror          = "mirror"
+	keyRewrite         = "rewrite"
 	keyStatus          = "status"
 	keyAnswerTimeout   = "answer_timeout"
 	keyCallTimeout     = "call_timeout"
@@ -77,7 +78,7 @@ var routeKeys = []key{
 		about: "The server that gets the connection byte for byte, TLS included. Takes no `to`, and nothing that looks into requests.",
 	},
 	{
-		name: "rewrite", is: text(pathShape), with: []string{keyPath},
+		name: keyRewrite, is: text(pathShape), with: []string{keyPath},
 		about: "What the server gets instead of `path` at the beginning of the request's path: with `path: /api/` and `rewrite: /` it gets `/users` for `/api/users`. " +
 			"Ends in `/` if `path` does.",
 	},
