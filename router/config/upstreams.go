@@ -1,6 +1,8 @@
 package config
 
 import (
+	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -57,8 +59,22 @@ func (w *walker) servers(u *Upstream, v value) {
 			item.problemf("%v", err)
 		default:
 			u.Servers, u.http2 = append(u.Servers, s), http2
+			if scheme(s) != "https" && scheme(s) != "grpcs" && public(s) {
+				item.warningf("in plaintext, to an address of the Internet: want https:// or grpcs://")
+			}
 		}
 	}
+}
+
+// public reports whether the host of a URL is an address that anybody may be
+// on the way to.
+func public(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return false
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	return err == nil && a.IsGlobalUnicast() && !a.IsPrivate()
 }
 
 // scheme is what a URL begins with, with "+unix" or without.
