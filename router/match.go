@@ -2,7 +2,6 @@ package router
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -118,11 +117,14 @@ func (r *Route) explain(m miss, a *asked) string {
 		}
 		return "for plain HTTP alone"
 	case missPath:
-		return fmt.Sprintf("the path is not %s", r.kinds()[0])
+		if r.GRPC != "" {
+			return "the call is not of " + r.GRPC
+		}
+		return "the path is not " + r.kinds()[0]
 	case missMethod:
-		return fmt.Sprintf("the method is not %s", strings.Join(r.Methods, ", "))
+		return "the method is not " + strings.Join(r.Methods, " or ")
 	case missHost:
-		return fmt.Sprintf("the host is not %s", strings.Join(r.Hosts, ", "))
+		return "the host is not " + strings.Join(r.Hosts, " or ")
 	case missHeader:
 		var names []string
 		for name, want := range r.Headers {

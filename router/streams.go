@@ -45,7 +45,7 @@ func (p *port) buildSwitch(addr net.Addr) {
 
 func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 	path, _, _ := strings.Cut(r.Path, "?")
-	if p.strict() && from.TLS != nil && Misdirected(from.SNI, r.Authority) {
+	if p.misdirected(r.Authority, from) {
 		return h2.Refuse(errMisdirected)
 	}
 	t := p.table.Load()
@@ -76,11 +76,11 @@ func (p *port) routeRequest(t *table, r *h2.Request, a *asked, from *protocols.C
 	if a.path, ok = routePath(a.path); !ok {
 		return p.webH2
 	}
+	p.distrust(r, from) // first: no route is chosen by what a stranger says of itself
 	route := t.route(protocols.HTTP, a)
 	if route == nil || route.To == nil || route.To.Streams() == nil {
 		return p.webH2
 	}
-	p.distrust(r, from)
 	return route.To.Streams()
 }
 
