@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +29,16 @@ type Edge struct {
 	mu    sync.Mutex                    // guards all below
 	pools map[string]*upstream.Upstream // by poolKey
 	old   []retired
+	last  *config.Config // whose routes are in effect
+	loads Loads
+}
+
+// Loads counts how often a file was loaded, the start included.
+type Loads struct {
+	Good, Failed int
+	// At is when the last one was, and Err why it failed; nil if it did not.
+	At  time.Time
+	Err error
 }
 
 // retired is an upstream that no route leads to any more.
@@ -45,7 +53,10 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	if err := checkTLS(cfg); err != nil {
 		return nil, err
 	}
-	e := &Edge{log: log, begun: cfg, pools: map[string]*upstream.Upstream{}, stop: make(chan struct{})}
+	e := &Edge{
+		log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
+		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}),
+	}
 	pools, routes, err := e.build(cfg)
 	if err != nil {
 		return nil, err
@@ -55,6 +66,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		Certs:       source(cfg),
 		Routes:      routes,
 		Passthrough: passthrough(cfg),
+		AnyHost:     cfg.TLS.AnyHost,
 		Limits:      router.Limits{Connections: conn.Bounds{Total: cfg.Limits.Connections}},
 		Drain:       router.Drain{Timeout: cfg.Drain.Timeout, NotReady: cfg.Drain.NotReady, Spread: cfg.Drain.Spread},
 		Log:         log,
@@ -89,16 +101,18 @@ func source(cfg *config.Config) certs.Source {
 }
 
 func passthrough(cfg *config.Config) (list []mux.Passthrough) {
-	for _, r := range cfg.Routes {
-		if r.Passthrough != "" {
-			list = append(list, mux.Passthrough{SNI: r.SNI, ALPN: r.ALPN, To: r.Passthrough})
+	for i := range cfg.Routes {
+		if r := &cfg.Routes[i]; r.Passthrough != "" {
+			list = append(list, ruleOf(r))
 		}
 	}
 	return list
 }
 
-// poolKey is what makes an upstream another one.
-func poolKey(u *config.Upstream) string { return u.Name + " " + strings.Join(u.Servers, " ") }
+// ruleOf is a route of connections, for the server.
+func ruleOf(r *config.Route) mux.Passthrough {
+	return mux.Passthrough{SNI: r.SNI, ALPN: r.ALPN, To: r.Passthrough}
+}
 
 // build makes a file's upstreams and routes. Upstreams that e has already are
 // used again, with their connections.
@@ -122,10 +136,7 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 	}
 	for i := range cfg.Routes {
 		if r := &cfg.Routes[i]; r.Passthrough == "" {
-			route := router.Route{
-				Name: r.Name, GRPC: r.GRPC, Path: r.Path, WebSocket: r.WebSocket, Hosts: r.Hosts, Methods: r.Methods,
-				Headers: r.Headers, To: byName[r.To], Redirect: r.Redirect, RedirectStatus: r.RedirectStatus,
-			}
+			route := routeOf(r, byName[r.To])
 			if route.To != nil || route.Redirect != "" { // otherwise its upstream is what is wrong
 				if err := route.Validate(); err != nil {
 					errs = append(errs, fmt.Errorf("%s:%d:%d: %w", cfg.File, r.Pos.Line, r.Pos.Col, err))
@@ -141,6 +152,14 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		return nil, nil, errors.Join(errs...)
 	}
 	return pools, routes, nil
+}
+
+// routeOf is a route of the file, for the server.
+func routeOf(r *config.Route, to *upstream.Upstream) router.Route {
+	return router.Route{
+		Name: r.Name, GRPC: r.GRPC, Path: r.Path, WebSocket: r.WebSocket, Hosts: r.Hosts, Methods: r.Methods,
+		Headers: r.Headers, To: to, Redirect: r.Redirect, RedirectStatus: r.RedirectStatus,
+	}
 }
 
 // Check says what keeps an edge from being made of a file that could be read:
@@ -176,17 +195,54 @@ func checkTLS(cfg *config.Config) error {
 
 // Reload replaces the routes by those of another file. Calls in flight go on as
 // they began; upstreams that did not change keep their connections. With an error
-// nothing has changed. What differs from the file that the edge was started with,
-// and cannot change while the port is open, is named in restart.
-func (e *Edge) Reload(cfg *config.Config) (restart []string, err error) {
+// nothing has changed. The plan says what is not as it was before; its Restart, what
+// differs from the file that the edge was started with and cannot change while the
+// port is open.
+func (e *Edge) Reload(cfg *config.Config) (Plan, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.replace(cfg); err != nil {
+		e.loaded(err)
+		return Plan{}, err
+	}
+	e.loaded(nil)
+	plan := Compare(e.last, cfg)
+	plan.Restart = needRestart(e.begun, cfg)
+	e.last = cfg
+	return plan, nil
+}
+
+// LoadFailed counts a file that could not even be read.
+func (e *Edge) LoadFailed(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.loaded(err)
+}
+
+// Loads says how loading files went.
+func (e *Edge) Loads() Loads {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.loads
+}
+
+func (e *Edge) loaded(err error) {
+	if err == nil {
+		e.loads.Good++
+	} else {
+		e.loads.Failed++
+	}
+	e.loads.At, e.loads.Err = time.Now(), err
+}
+
+// replace puts the routes of a file in effect.
+func (e *Edge) replace(cfg *config.Config) error {
 	if err := checkTLS(cfg); err != nil {
-		return nil, err
+		return err
 	}
 	pools, routes, err := e.build(cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := e.Server.SetRoutes(routes); err != nil {
 		for key, up := range pools {
@@ -194,7 +250,7 @@ func (e *Edge) Reload(cfg *config.Config) (restart []string, err error) {
 				up.Close()
 			}
 		}
-		return nil, err
+		return err
 	}
 	for key, up := range e.pools {
 		if pools[key] == nil {
@@ -202,44 +258,7 @@ func (e *Edge) Reload(cfg *config.Config) (restart []string, err error) {
 		}
 	}
 	e.pools = pools
-	return needRestart(e.begun, cfg), nil
-}
-
-// needRestart names the keys that differ and take effect at a start only.
-func needRestart(was, is *config.Config) (keys []string) {
-	for _, k := range []struct {
-		name    string
-		was, is any
-	}{
-		{"listen", addresses(was), addresses(is)},
-		{"tls", []any{was.TLS.Dev, pairs(was), was.TLS.ClientCA, was.TLS.ClientAuth}, []any{is.TLS.Dev, pairs(is), is.TLS.ClientCA, is.TLS.ClientAuth}},
-		{"routes with passthrough", passthrough(was), passthrough(is)},
-		{"limits", was.Limits, is.Limits},
-		{"drain", was.Drain, is.Drain},
-		{"log", was.Log, is.Log},
-	} {
-		if !reflect.DeepEqual(k.was, k.is) {
-			keys = append(keys, k.name)
-		}
-	}
-	return keys
-}
-
-// addresses are the listeners without their place in the file.
-func addresses(cfg *config.Config) []config.Listener {
-	list := slices.Clone(cfg.Listen)
-	for i := range list {
-		list[i].Pos = config.Pos{}
-	}
-	return list
-}
-
-func pairs(cfg *config.Config) []config.Certificate {
-	list := slices.Clone(cfg.TLS.Certificates)
-	for i := range list {
-		list[i].Pos = config.Pos{}
-	}
-	return list
+	return nil
 }
 
 // buryAfter is how long an upstream stays open at least that no route leads to
