@@ -85,7 +85,7 @@ var mayImport = []struct {
 	{"protocols/", []string{"protocols"}, "siblings that know wires never import each other: a handler of one protocol must not depend on another's"},
 	{"certs", nil, "certificates are for any server"},
 	{"proto/", nil, "generated code is for any client"},
-	{"router/upstream", []string{"protocols", "protocols/h2", "protocols/nbio"}, "it dials for the switch, and knows no client"},
+	{"router/upstream", []string{"protocols", "protocols/h2", "protocols/nbio", "protocols/proxy"}, "it dials for the switch, and knows no client"},
 	{"router/config", []string{"router/upstream"}, "a file's meaning is for others to act on; what a server's URL may be, upstream says"},
 	{"router", []string{"protocols/", "certs", "router/upstream"}, "router knows wires and policies both"},
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},

@@ -41,6 +41,21 @@ func Match(routes []Route, ask Ask) (i int, why []string, err error) {
 	return i, why, nil
 }
 
+// Preflight reports whether the route answers the call itself, which asks what pages
+// of other origins may do.
+func (r *Route) Preflight(ask Ask) bool { return r.CORS != nil && isPreflight(ask.Method, ask.Header) }
+
+// ServerPath is what a server gets for an escaped path and its query.
+func (r *Route) ServerPath(path, query string) string {
+	if query != "" {
+		path += "?" + query
+	}
+	if r.Rewrite == "" {
+		return path
+	}
+	return (&way{Route: r}).rewrite(path)
+}
+
 // asked is what a route is chosen by.
 type asked struct {
 	host, method string
@@ -86,7 +101,7 @@ func (r *Route) miss(p protocols.Protocol, a *asked) miss {
 		return missKind
 	case p == protocols.GRPC && !r.takesCall(a.path), p != protocols.GRPC && !takesPath(is, a.path):
 		return missPath
-	case len(r.Methods) > 0 && !slices.Contains(r.Methods, a.method):
+	case len(r.Methods) > 0 && !slices.Contains(r.Methods, r.methodOf(a)):
 		return missMethod
 	case len(r.Hosts) > 0 && !slices.ContainsFunc(r.Hosts, func(pattern string) bool { return matchHost(pattern, a.host) }):
 		return missHost
@@ -97,6 +112,15 @@ func (r *Route) miss(p protocols.Protocol, a *asked) miss {
 		}
 	}
 	return taken
+}
+
+// methodOf is the method that a call is chosen by: a preflight is chosen by that
+// of the request that may follow.
+func (r *Route) methodOf(a *asked) string {
+	if r.CORS != nil && isPreflight(a.method, a.fields) {
+		return a.fields.Get(fieldWants)
+	}
+	return a.method
 }
 
 // has reports whether a field is there, with that value or with any if it is "".

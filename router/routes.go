@@ -2,16 +2,11 @@ package router
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
-	"net/http"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
+	"time"
 
-	"github.com/oneport-edge/oneport/protocols"
-	"github.com/oneport-edge/oneport/protocols/ws"
 	"github.com/oneport-edge/oneport/router/upstream"
 )
 
@@ -45,6 +40,37 @@ type Route struct {
 
 	// To is where the calls go. Whoever made it closes it, after Serve.
 	To *upstream.Upstream
+	// Split shares the calls between several instead: for a canary. All of them
+	// speak the same.
+	Split []Share
+	// Fallback is for calls whose upstream cannot be reached. Nil refuses them with 502,
+	// 503 or UNAVAILABLE. Not for WebSocket.
+	Fallback *Fallback
+	// Mirror gets copies of requests; what it answers is thrown away. For Path alone,
+	// and servers that speak HTTP/1.1.
+	Mirror *upstream.Upstream
+
+	// Rewrite is what the server gets in place of Path, at the beginning of the
+	// request's path: with Path "/api/" and Rewrite "/", "/api/users" gets there as "/users".
+	// For Path alone; both end in "/", or neither does.
+	Rewrite string
+	// RewriteHost is the host that the server is asked for. "" means the one that the
+	// client asked for. Not for WebSocket.
+	RewriteHost string
+	// Request and Response change the heads of what goes to the server, and comes
+	// back from it. Not for WebSocket.
+	Request, Response Edits
+	// CORS says which pages of other origins may read the answers. Nil leaves
+	// it to the server. For Path alone.
+	CORS *CORS
+
+	// AnswerTimeout is how long the server may take to the head of its answer to
+	// a plain HTTP request. Zero means 60 s. It is looked at once a second.
+	AnswerTimeout time.Duration
+	// CallTimeout caps how long a gRPC call may take in all: a longer
+	// grpc-timeout, or none, is replaced by it, and the call ends with DEADLINE_EXCEEDED.
+	// Zero means no cap: streams may rest for days.
+	CallTimeout time.Duration
 	// Redirect answers with that Location instead: a URL, or a path. For Path alone.
 	// A "*" in it stands for what of the request's path, and query, is behind Path.
 	Redirect string
@@ -64,39 +90,6 @@ func (r *Route) kinds() (list []string) {
 
 // String is its name, or what it takes.
 func (r *Route) String() string { return cmp.Or(r.Name, strings.Join(r.kinds(), " ")) }
-
-// Validate says what is wrong with a route.
-func (r *Route) Validate() error {
-	switch {
-	case len(r.kinds()) != 1:
-		return fmt.Errorf("router: route %q names GRPC, Path and WebSocket, or none of them: want one", r)
-	case r.Path != "" && r.Path[0] != '/', r.WebSocket != "" && r.WebSocket[0] != '/':
-		return fmt.Errorf("router: route %q: the path does not begin with /", r)
-	case r.GRPC != "" && (r.GRPC[0] == '/' || strings.Count(r.GRPC, "/") > 1):
-		return fmt.Errorf("router: %q names no gRPC service: want pkg.Service, pkg.Service/Method or *", r.GRPC)
-	case r.Redirect != "":
-		return r.validateRedirect()
-	case r.To == nil:
-		return fmt.Errorf("router: route %q leads nowhere: want To or Redirect", r)
-	case r.GRPC != "" && r.To.Streams() == nil:
-		return fmt.Errorf("router: route %q: gRPC needs HTTP/2, and %v speaks HTTP/1: want grpc://, grpcs:// or h2c://", r, r.To)
-	case r.WebSocket != "" && r.To.Streams() != nil:
-		return fmt.Errorf("router: route %q: WebSocket needs HTTP/1.1, and %v speaks HTTP/2: want http:// or https://", r, r.To)
-	}
-	return nil
-}
-
-func (r *Route) validateRedirect() error {
-	switch {
-	case r.To != nil:
-		return fmt.Errorf("router: route %q leads to %v and redirects: want one", r, r.To)
-	case r.Path == "":
-		return fmt.Errorf("router: route %q redirects: that is for Path alone", r)
-	case !slices.Contains([]int{0, 301, 302, 303, 307, 308}, r.RedirectStatus):
-		return fmt.Errorf("router: route %q redirects with status %d: want 301, 302, 303, 307 or 308", r, r.RedirectStatus)
-	}
-	return nil
-}
 
 // matchHost compares a host, with a port or not, with a pattern: a leading
 // "*." stands for exactly one label, as in certificates (RFC 6125, 6.4.3).
@@ -162,133 +155,4 @@ func routePath(escaped string) (p string, ok bool) {
 		p = clean
 	}
 	return p, true
-}
-
-// table is what a port sends elsewhere. It never changes: another takes its place.
-type table struct {
-	routes  []Route
-	tunnels []http.Handler // of the routes of WebSockets
-}
-
-// newTable makes a table of routes, or says what is wrong with them.
-func (s *Server) newTable(routes []Route) (*table, error) {
-	t := &table{routes: slices.Clone(routes), tunnels: make([]http.Handler, len(routes))}
-	var errs []error
-	for i := range t.routes {
-		r := &t.routes[i]
-		if err := r.Validate(); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		r.Hosts, r.Methods, r.Headers = slices.Clone(r.Hosts), slices.Clone(r.Methods), lowerCase(r.Headers)
-		if r.WebSocket != "" {
-			t.tunnels[i] = s.sessions.Tunnel(ws.TunnelOptions{
-				Dial: r.To.DialHTTP1, Prepare: upstream.Forward, Log: s.Log, Name: r.To.String(),
-			})
-		}
-	}
-	return t, errors.Join(errs...)
-}
-
-// lowerCase is a copy of fields with names as HTTP/2 has them.
-func lowerCase(fields map[string]string) map[string]string {
-	lower := make(map[string]string, len(fields))
-	for name, value := range fields {
-		lower[strings.ToLower(name)] = value
-	}
-	return lower
-}
-
-// SetRoutes replaces Routes, for calls that come from now on; what is in flight
-// goes on as it began. With an error nothing has changed. It may be called at
-// any time, also while the Server serves.
-func (s *Server) SetRoutes(routes []Route) error {
-	s.init()
-	t, err := s.newTable(routes)
-	if err != nil {
-		return err
-	}
-	if s.noCalls.Load() && t.hasCalls() {
-		return errSharedCalls
-	}
-	s.table.Store(t)
-	return nil
-}
-
-var errSharedCalls = errors.New("router: routes of gRPC calls need the stream switch, and a listener has SharedH2")
-
-func (t *table) hasCalls() bool {
-	return slices.ContainsFunc(t.routes, func(r Route) bool { return r.GRPC != "" })
-}
-
-// route returns the route of a gRPC call or a plain HTTP request; nil if there is none.
-func (t *table) route(p protocols.Protocol, a *asked) *Route {
-	if i := find(t.routes, p, a); i >= 0 {
-		return &t.routes[i]
-	}
-	return nil
-}
-
-// forSocket returns the handler of a WebSocket handshake; nil if there is none.
-func (t *table) forSocket(a *asked) http.Handler {
-	if i := find(t.routes, protocols.WebSocket, a); i >= 0 {
-		return t.tunnels[i]
-	}
-	return nil
-}
-
-// handler returns who serves a request that net/http has taken: the first
-// route that fits it, or else otherwise.
-func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) http.Handler {
-	if len(t.routes) == 0 {
-		return otherwise
-	}
-	p, ok := routePath(r.URL.EscapedPath())
-	if !ok {
-		return ambiguousPath
-	}
-	a := &asked{host: r.Host, method: r.Method, path: p, fields: r.Header}
-	if socket {
-		if h := t.forSocket(a); h != nil {
-			return h
-		}
-		return otherwise
-	}
-	switch route := t.route(protocols.HTTP, a); {
-	case route == nil:
-		return otherwise
-	case route.Redirect != "":
-		return route.redirect(p)
-	default:
-		return route.To
-	}
-}
-
-// ambiguousPath refuses what a route and a server could read in two ways.
-var ambiguousPath = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-	http.Error(w, errAmbiguousPath.Error(), http.StatusBadRequest)
-})
-
-// Location is where the route redirects a request to; its path is escaped.
-func (r *Route) Location(path, query string) string {
-	path, _ = routePath(path)
-	return r.location(path, query)
-}
-
-// location is Location for what routePath gives.
-func (r *Route) location(path, query string) string {
-	before, after, ok := strings.Cut(r.Redirect, "*")
-	if !ok {
-		return r.Redirect
-	}
-	rest := (&url.URL{Path: strings.TrimPrefix(path, r.Path), RawQuery: query}).String()
-	return before + strings.TrimPrefix(rest, "./") + after
-}
-
-// redirect answers with the route's Location.
-func (r *Route) redirect(path string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		w.Header().Set("Location", r.location(path, req.URL.RawQuery))
-		w.WriteHeader(cmp.Or(r.RedirectStatus, http.StatusPermanentRedirect))
-	})
 }

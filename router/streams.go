@@ -58,10 +58,8 @@ func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 		r.Set("content-type", strings.ToLower(contentType))
 	}
 	p.distrust(r, from)
-	if len(t.routes) > 0 {
-		if route := t.route(protocols.GRPC, &a); route != nil {
-			return route.To.Streams()
-		}
+	if w := t.find(protocols.GRPC, &a); w != nil {
+		return w.to().stream
 	}
 	return p.rpcH2
 }
@@ -69,24 +67,19 @@ func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 // routeRequest is for what is no gRPC call: net/http takes what has no route,
 // and what a stream cannot be handed on for.
 func (p *port) routeRequest(t *table, r *h2.Request, a *asked, from *protocols.Conn) h2.Backend {
-	if len(t.routes) == 0 {
-		return p.webH2
-	}
-	var ok bool
-	if a.path, ok = routePath(a.path); !ok {
+	if len(t.ways) == 0 {
 		return p.webH2
 	}
 	p.distrust(r, from) // first: no route is chosen by what a stranger says of itself
-	route := t.route(protocols.HTTP, a)
-	if route == nil || route.To == nil || route.To.Streams() == nil {
-		return p.webH2
+	if to := t.stream(r, a); to != nil {
+		return to
 	}
-	return route.To.Streams()
+	return p.webH2
 }
 
 // distrust takes out what a stranger says of who it is. For net/http, rest does it.
 func (p *port) distrust(r *h2.Request, from *protocols.Conn) {
 	if !rest.Trusts(p.TrustedProxies, from.Remote.Addr()) {
-		r.Remove(rest.Forwarding)
+		r.Drop(rest.Forwarding)
 	}
 }

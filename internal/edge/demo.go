@@ -49,6 +49,7 @@ func Demo(opts DemoOptions) (*router.Server, error) {
 		Listeners:     []router.Listener{{Addr: opts.Listen}},
 		Certs:         source,
 		ClientAuth:    certs.ClientAuth{CAs: certs.CAFile(source.CACert())},
+		AnyHost:       true, // a certificate shows in whoami, and opens nothing
 		HTTP:          demoHTTP(files, source.CACert()),
 		RedirectPlain: opts.Redirect,
 		Log:           opts.Log,

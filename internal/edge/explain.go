@@ -26,10 +26,17 @@ type Explanation struct {
 	// Route takes it; nil if none does.
 	Route *Place `json:"route,omitempty"`
 	// Exactly one of these says what comes of it.
-	Upstream    *Target `json:"upstream,omitempty"`
-	Redirect    string  `json:"redirect,omitempty"`    // the status and the Location
-	Passthrough string  `json:"passthrough,omitempty"` // the server that gets the connection
-	Answer      string  `json:"answer,omitempty"`      // of the port itself
+	Upstreams   []Target `json:"upstreams,omitempty"`   // one of them gets it
+	Redirect    string   `json:"redirect,omitempty"`    // the status and the Location
+	Passthrough string   `json:"passthrough,omitempty"` // the server that gets the connection
+	Answer      string   `json:"answer,omitempty"`      // of the port itself
+
+	// With Upstreams: who gets a copy, who takes it if they cannot be reached, and
+	// what they get instead of the path and the host.
+	Mirror   *Target `json:"mirror,omitempty"`
+	Fallback *Target `json:"fallback,omitempty"`
+	Path     string  `json:"path,omitempty"`
+	Host     string  `json:"host,omitempty"`
 
 	Passed   []Passed  `json:"passed,omitempty"`
 	Timeouts []Timeout `json:"timeouts,omitempty"`
@@ -48,6 +55,7 @@ type Target struct {
 	Place
 	Servers []string `json:"servers"`
 	Speaks  string   `json:"speaks"`
+	Weight  int      `json:"weight,omitempty"` // its part, if there are several
 }
 
 // Passed is a route that does not take the call.
@@ -92,7 +100,8 @@ func Explain(cfg *config.Config, q Question) (*Explanation, error) {
 			cmp.Or(a.sni, "no name"), a.Host)
 		return x, nil
 	}
-	return x, x.match(cfg, a)
+	x.match(cfg, a)
+	return x, nil
 }
 
 // status is an answer's status in the call's protocol.
@@ -122,7 +131,7 @@ func (x *Explanation) passthrough(cfg *config.Config, a *asked) bool {
 }
 
 // match asks the server's own matcher.
-func (x *Explanation) match(cfg *config.Config, a *asked) error {
+func (x *Explanation) match(cfg *config.Config, a *asked) {
 	var routes []router.Route
 	var from []*config.Route
 	for i := range cfg.Routes {
@@ -139,7 +148,7 @@ func (x *Explanation) match(cfg *config.Config, a *asked) error {
 	i, why, err := router.Match(routes, a.Ask)
 	if err != nil {
 		x.Answer = "400: " + err.Error()
-		return nil //nolint:nilerr // it is of the call, and the explanation says it
+		return
 	}
 	for j, w := range why {
 		x.Passed = append(x.Passed, Passed{*place(from[j]), w})
@@ -147,58 +156,91 @@ func (x *Explanation) match(cfg *config.Config, a *asked) error {
 	x.timeout("the head of the request", h2.DefaultLimits().HeaderTimeout)
 	if i < 0 {
 		x.Answer = x.status(http.StatusNotFound, "UNIMPLEMENTED") + ": no route takes it"
-		return nil
+		return
 	}
 	x.Route = place(from[i])
 	if r := &routes[i]; r.Redirect != "" {
 		x.Redirect = fmt.Sprintf("%d %s", cmp.Or(r.RedirectStatus, http.StatusPermanentRedirect), r.Location(a.Path, a.query))
-		return nil
+		return
 	}
-	return x.upstream(cfg, from[i].To, a.Protocol)
+	if routes[i].Preflight(a.Ask) {
+		x.Answer = "204: what pages of other origins may do, as the route's cors says"
+		return
+	}
+	if asked := routes[i].ServerPath(a.Path, a.query); from[i].Rewrite != "" {
+		x.Path = asked
+	}
+	x.Host = from[i].RewriteHost
+	x.upstreams(cfg, from[i], a.Protocol)
 }
 
-// upstream says where the call goes, and how long that may take.
-func (x *Explanation) upstream(cfg *config.Config, name string, p protocols.Protocol) error {
-	i := slices.IndexFunc(cfg.Upstreams, func(u config.Upstream) bool { return u.Name == name })
-	if i < 0 {
-		return fmt.Errorf("no upstream %q", name) // config would not have let it pass
+// upstreams says where the call goes, and how long that may take.
+func (x *Explanation) upstreams(cfg *config.Config, r *config.Route, p protocols.Protocol) {
+	shares := r.Split
+	if r.To != "" {
+		shares = []config.Share{{To: r.To}}
 	}
-	u := &cfg.Upstreams[i]
-	http2, err := upstream.Check(u.Servers[0])
-	if err != nil {
-		return err
+	var connect, wait time.Duration // of the slowest
+	for _, s := range shares {
+		u := upstreamOf(cfg, s.To)
+		connect, wait = max(connect, u.Options.Connect), max(wait, u.Options.Streams.Wait)
+		x.Upstreams = append(x.Upstreams, *targetOf(u, s.Weight))
 	}
-	x.Upstream = &Target{Place{Name: u.Name, Line: u.Pos.Line}, u.Servers, "HTTP/1.1"}
-	if s, _, _ := strings.Cut(u.Servers[0], ":"); s == "https" || s == "https+unix" {
-		x.Upstream.Speaks = "what is negotiated"
+	if r.Mirror != "" {
+		x.Mirror = targetOf(upstreamOf(cfg, r.Mirror), 0)
 	}
-	if p == protocols.WebSocket {
-		x.Upstream.Speaks = "HTTP/1.1"
-		x.timeout("the server's answer to the handshake, dialing included", ws.TunnelTimeout)
-		x.Notes = append(x.Notes, "the session has no end of its own here: its pings are the server's business")
-		return nil
+	if f := r.Fallback; f != nil && f.To != "" {
+		x.Fallback = targetOf(upstreamOf(cfg, f.To), 0)
+	} else if f != nil {
+		x.Notes = append(x.Notes, fmt.Sprintf("if no server can be reached, the answer is the route's fallback, %s", x.status(f.Status, "UNAVAILABLE")))
 	}
+	x.howLong(r, connect, wait, p)
+}
+
+// howLong says which timeouts hold on the way to an upstream.
+func (x *Explanation) howLong(r *config.Route, connect, wait time.Duration, p protocols.Protocol) {
 	if p == protocols.HTTP {
 		x.timeout("a standstill of the request's body", h2.DefaultLimits().BodyIdle)
 	}
-	if http2 {
-		l := h2.DefaultUpstreamLimits()
-		x.Upstream.Speaks = "HTTP/2"
-		x.timeout("a turn on a connection to the server", l.Wait)
-		x.timeout("opening one", l.Connect)
-	} else {
-		x.timeout("dialing the server", upstream.DialTimeout)
+	if x.Upstreams[0].Speaks == http2 {
+		x.timeout("a turn on a connection to the server", wait)
 	}
-	if p == protocols.GRPC {
-		x.Notes = append(x.Notes, "the call's own deadline is the client's grpc-timeout, which the server gets; there is no other")
-		return nil
+	x.timeout("connecting to the server", connect)
+	switch p {
+	case protocols.WebSocket:
+		x.timeout("the server's answer to the handshake, connecting included", ws.TunnelTimeout)
+		x.Notes = append(x.Notes, "the session has no end of its own here: its pings are the server's business")
+	case protocols.GRPC:
+		if r.CallTimeout > 0 {
+			x.timeout("the call, or what grpc-timeout says if that is less", r.CallTimeout)
+		} else {
+			x.Notes = append(x.Notes, "the call's own deadline is the client's grpc-timeout, which the server gets; there is no other")
+		}
+	case protocols.HTTP:
+		x.timeout("the head of the server's answer", cmp.Or(r.AnswerTimeout, h2.DefaultLimits().Answer))
 	}
-	answer := upstream.AnswerTimeout
-	if http2 {
-		answer = h2.DefaultLimits().Answer
+}
+
+// upstreamOf finds an upstream; config has seen to it that it is there.
+func upstreamOf(cfg *config.Config, name string) *config.Upstream {
+	for i := range cfg.Upstreams {
+		if cfg.Upstreams[i].Name == name {
+			return &cfg.Upstreams[i]
+		}
 	}
-	x.timeout("the head of the server's answer", answer)
-	return nil
+	return &config.Upstream{Name: name}
+}
+
+const http2 = "HTTP/2"
+
+func targetOf(u *config.Upstream, weight int) *Target {
+	t := &Target{Place{Name: u.Name, Line: u.Pos.Line}, u.Servers, "HTTP/1.1", weight}
+	for _, s := range u.Servers {
+		if is2, err := upstream.Check(s); err == nil && is2 {
+			t.Speaks = http2
+		}
+	}
+	return t
 }
 
 func (x *Explanation) timeout(what string, d time.Duration) {
@@ -247,8 +289,8 @@ func (x *Explanation) Text(file string) string {
 		line("route", "%s, %s:%d: %s", r.Name, file, r.Line, r.What)
 	}
 	switch {
-	case x.Upstream != nil:
-		line("goes to", "%s, %s:%d: %s (%s)", x.Upstream.Name, file, x.Upstream.Line, strings.Join(x.Upstream.Servers, ", "), x.Upstream.Speaks)
+	case len(x.Upstreams) > 0:
+		x.targets(line, file)
 	case x.Redirect != "":
 		line("answer", "%s", x.Redirect)
 	case x.Passthrough != "":
@@ -270,6 +312,39 @@ func (x *Explanation) Text(file string) string {
 		line("", "%s", n)
 	}
 	return b.String()
+}
+
+// targets writes where a call goes.
+func (x *Explanation) targets(line func(label, format string, args ...any), file string) {
+	total := 0
+	for _, t := range x.Upstreams {
+		total += t.Weight
+	}
+	label := "goes to"
+	for _, t := range x.Upstreams {
+		part := ""
+		if t.Weight > 0 {
+			part = fmt.Sprintf(" (%d of %d)", t.Weight, total)
+		}
+		line(label, "%s%s, %s", t.Name, part, t.where(file))
+		label = ""
+	}
+	if x.Path != "" {
+		line("as", "%s", x.Path)
+	}
+	if x.Host != "" {
+		line("for host", "%s", x.Host)
+	}
+	if x.Fallback != nil {
+		line("or else", "%s, %s", x.Fallback.Name, x.Fallback.where(file))
+	}
+	if x.Mirror != nil {
+		line("copied to", "%s, %s", x.Mirror.Name, x.Mirror.where(file))
+	}
+}
+
+func (t *Target) where(file string) string {
+	return fmt.Sprintf("%s:%d: %s (%s)", file, t.Line, strings.Join(t.Servers, ", "), t.Speaks)
 }
 
 // printable is a text of the user's without what a terminal would obey.

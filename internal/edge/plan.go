@@ -111,7 +111,11 @@ func compare(was, is []thing) (c Changes, moved bool) {
 func differing(a, b reflect.Value) (keys []string) {
 	for i := range a.NumField() {
 		f := a.Type().Field(i)
-		if f.IsExported() && f.Name != "Name" && content(a.Field(i)) != content(b.Field(i)) {
+		switch {
+		case !f.IsExported() || f.Name == "Name" || content(a.Field(i)) == content(b.Field(i)):
+		case f.Name == "Options":
+			keys = append(keys, differing(a.Field(i), b.Field(i))...)
+		case !slices.Contains(keys, keyOf(f.Name)):
 			keys = append(keys, keyOf(f.Name))
 		}
 	}
@@ -120,9 +124,12 @@ func differing(a, b reflect.Value) (keys []string) {
 
 // keyOf is the file's key for a field of config's: slow_start for SlowStart.
 func keyOf(field string) string {
+	const limits = "limits"
 	known := map[string]string{
-		"GRPC": "grpc", "WebSocket": "websocket", "SNI": "sni", "ALPN": "alpn", "TLS": "tls",
-		"Hosts": "host", "Methods": "method", "Headers": "header", "RedirectStatus": "status",
+		"GRPC": "grpc", "WebSocket": "websocket", "SNI": "sni", "ALPN": "alpn", "TLS": "tls", "CORS": "cors",
+		"Hosts": "host", "Methods": "method", "Headers": "header", "RedirectStatus": "status", "Split": "to",
+		"Request": "request_headers", "Response": "response_headers",
+		"Connect": "connect_timeout", "Streams": limits, "Requests": limits, "HashBy": "hash",
 	}
 	if key, ok := known[field]; ok {
 		return key

@@ -11,6 +11,7 @@ import (
 	"github.com/oneport-edge/oneport/internal/edge"
 	"github.com/oneport-edge/oneport/oneporttest"
 	"github.com/oneport-edge/oneport/router/config"
+	"github.com/oneport-edge/oneport/router/upstream"
 )
 
 const planned = `
@@ -37,6 +38,10 @@ func TestCompare(t *testing.T) {
 		"nothing":  {nil, ""},
 		"comments": {[]string{"routes:\n", "# more\n\nroutes:\n"}, ""},
 		"server":   {[]string{"http://127.0.0.1:1", "http://127.0.0.1:9"}, "upstreams_changed=web (servers)"},
+		"limits":   {[]string{`"http://127.0.0.1:1"] }`, `"http://127.0.0.1:1"], limits: { requests: 5 }, slow_start: 5s }`}, "upstreams_changed=web (limits, slow_start)"},
+		"balance":  {[]string{`"http://127.0.0.1:1"] }`, `"http://127.0.0.1:1"], balance: hash, hash: { cookie: a } }`}, "upstreams_changed=web (balance, hash)"},
+		"split":    {[]string{"/one, to: web", "/one, to: { web: 9, old: 1 }"}, "routes_changed=path /one (to)"},
+		"weights":  {[]string{"{ name: three, path: /three, to: web }", "{ name: three, path: /three, to: web, rewrite: /3, cors: { origins: [\"*\"] } }"}, "routes_changed=three (rewrite, cors)"},
 		"upstream renamed": {
 			[]string{"  old:", "  new:", "to: old", "to: new"},
 			"upstreams_added=new upstreams_removed=old routes_changed=path /two, host a.example.com (to)",
@@ -74,10 +79,10 @@ func TestCompare(t *testing.T) {
 // A field of a route or an upstream that has no key would be called by a wrong name.
 func TestChangesNameKeys(t *testing.T) {
 	schema := string(config.Schema())
-	for _, of := range []any{config.Route{}, config.Upstream{}} {
+	for _, of := range []any{config.Route{}, config.Upstream{}, upstream.Options{}} {
 		typ := reflect.TypeOf(of)
 		for f := range typ.Fields() {
-			if f.IsExported() && f.Type != reflect.TypeFor[config.Pos]() {
+			if f.IsExported() && f.Name != "Options" && f.Name != "Log" && f.Type != reflect.TypeFor[config.Pos]() {
 				if key := edge.KeyOf(f.Name); !strings.Contains(schema, `"`+key+`": {`) {
 					t.Errorf("%v.%s is called %q, which is no key", typ, f.Name, key)
 				}

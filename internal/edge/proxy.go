@@ -82,7 +82,7 @@ func (o *ProxyOptions) routes() (routes []router.Route, stop func(), err error) 
 		if err != nil {
 			return nil, stop, err
 		}
-		if up.Streams() == nil {
+		if !up.HTTP2() {
 			return nil, stop, fmt.Errorf("gRPC needs HTTP/2, and %v speaks HTTP/1: want host:port, or grpc://, grpcs:// or h2c://", up)
 		}
 		routes = append(routes, router.Route{GRPC: "*", To: up})
@@ -93,7 +93,7 @@ func (o *ProxyOptions) routes() (routes []router.Route, stop func(), err error) 
 			return nil, stop, err
 		}
 		routes = append(routes, router.Route{Path: "/", To: up})
-		if o.WebSocket == "" && up.Streams() == nil {
+		if o.WebSocket == "" && !up.HTTP2() {
 			routes = append(routes, router.Route{WebSocket: "/", To: up})
 		}
 	}
@@ -102,7 +102,7 @@ func (o *ProxyOptions) routes() (routes []router.Route, stop func(), err error) 
 		if err != nil {
 			return nil, stop, err
 		}
-		if up.Streams() != nil {
+		if up.HTTP2() {
 			return nil, stop, fmt.Errorf("WebSocket needs HTTP/1.1, and %v speaks HTTP/2: want http:// or https://", up)
 		}
 		routes = append(routes, router.Route{WebSocket: "/", To: up})

@@ -114,6 +114,24 @@ func ruleOf(r *config.Route) mux.Passthrough {
 	return mux.Passthrough{SNI: r.SNI, ALPN: r.ALPN, To: r.Passthrough}
 }
 
+// reach makes an upstream of the file.
+func (e *Edge) reach(cfg *config.Config, u *config.Upstream) (*upstream.Upstream, error) {
+	at := func(pos config.Pos, key string, err error) error {
+		return fmt.Errorf("%s:%d:%d: upstreams.%s%s: %w", cfg.File, pos.Line, pos.Col, u.Name, key, err)
+	}
+	opts := u.Options
+	opts.Name, opts.Log = u.Name, e.log
+	var err error
+	if opts.TLS, err = certs.Client(certs.ClientOptions{CAFile: u.TLS.CA, CertFile: u.TLS.Cert, KeyFile: u.TLS.Key, ServerName: u.TLS.ServerName}); err != nil {
+		return nil, at(u.TLS.Pos, ".tls", err)
+	}
+	up, err := upstream.NewPool(u.Servers, opts)
+	if err != nil {
+		return nil, at(u.Pos, "", err)
+	}
+	return up, nil
+}
+
 // build makes a file's upstreams and routes. Upstreams that e has already are
 // used again, with their connections.
 func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, routes []router.Route, err error) {
@@ -126,8 +144,8 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		key := poolKey(u)
 		up := e.pools[key]
 		if up == nil {
-			if up, err = upstream.New(u.Servers[0], upstream.Options{Name: u.Name, Log: e.log}); err != nil {
-				errs = append(errs, fmt.Errorf("%s:%d:%d: upstreams.%s: %w", cfg.File, u.Pos.Line, u.Pos.Col, u.Name, err))
+			if up, err = e.reach(cfg, u); err != nil {
+				errs = append(errs, err)
 				continue
 			}
 			made = append(made, up)
@@ -136,8 +154,8 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 	}
 	for i := range cfg.Routes {
 		if r := &cfg.Routes[i]; r.Passthrough == "" {
-			route := routeOf(r, byName[r.To])
-			if route.To != nil || route.Redirect != "" { // otherwise its upstream is what is wrong
+			route := routeOf(r, byName)
+			if len(errs) == 0 { // otherwise its upstream is what is wrong
 				if err := route.Validate(); err != nil {
 					errs = append(errs, fmt.Errorf("%s:%d:%d: %w", cfg.File, r.Pos.Line, r.Pos.Col, err))
 				}
@@ -154,12 +172,24 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 	return pools, routes, nil
 }
 
-// routeOf is a route of the file, for the server.
-func routeOf(r *config.Route, to *upstream.Upstream) router.Route {
-	return router.Route{
+// routeOf makes a route of the file's.
+func routeOf(r *config.Route, pools map[string]*upstream.Upstream) router.Route {
+	route := router.Route{
 		Name: r.Name, GRPC: r.GRPC, Path: r.Path, WebSocket: r.WebSocket, Hosts: r.Hosts, Methods: r.Methods,
-		Headers: r.Headers, To: to, Redirect: r.Redirect, RedirectStatus: r.RedirectStatus,
+		Headers: r.Headers, To: pools[r.To], Redirect: r.Redirect, RedirectStatus: r.RedirectStatus,
+		Mirror: pools[r.Mirror], Rewrite: r.Rewrite, RewriteHost: r.RewriteHost,
+		Request: router.Edits(r.Request), Response: router.Edits(r.Response), AnswerTimeout: r.AnswerTimeout, CallTimeout: r.CallTimeout,
 	}
+	for _, s := range r.Split {
+		route.Split = append(route.Split, router.Share{To: pools[s.To], Weight: s.Weight})
+	}
+	if f := r.Fallback; f != nil {
+		route.Fallback = &router.Fallback{To: pools[f.To], Status: f.Status, Headers: f.Headers, Body: f.Body}
+	}
+	if c := r.CORS; c != nil {
+		route.CORS = new(router.CORS(*c))
+	}
+	return route
 }
 
 // Check says what keeps an edge from being made of a file that could be read:
@@ -277,7 +307,7 @@ func (e *Edge) bury() {
 		}
 		e.mu.Lock()
 		e.old = slices.DeleteFunc(e.old, func(r retired) bool {
-			if st := r.Stats(); st.Streams+st.Waiting > 0 || time.Since(r.since) < buryAfter {
+			if r.InFlight() > 0 || time.Since(r.since) < buryAfter {
 				return false
 			}
 			r.Close()

@@ -8,7 +8,8 @@ import (
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
-// Backend is where a stream goes: a [*Server] in this process, or an [*Upstream].
+// Backend is where a stream goes: a [*Server] or a [*Handler] in this process, or
+// an [*Upstream].
 type Backend interface {
 	// take sends a new stream there. The client's lock is held.
 	take(s *stream, r *Request, end bool)
@@ -19,7 +20,7 @@ type Backend interface {
 // route sends a new stream to its server.
 func (c *client) route(s *stream, r *Request, end bool) {
 	if r.marked {
-		r.Remove(func(name string) bool { return name == StreamField })
+		r.Drop(func(name string) bool { return name == StreamField })
 	}
 	to := c.sw.Route(r, c.facts)
 	if to != nil && to.tells() {
@@ -109,7 +110,7 @@ func (s *Server) take(st *stream, r *Request, end bool) {
 		mark = st.far
 	}
 	if r.grpc {
-		r.Remove(unread)
+		r.Drop(unread)
 	}
 	b.head(st.far, r.Fields, end, mark)
 	st.up.pump(len(st.up.queue)) // what came while guards decided

@@ -24,6 +24,7 @@ type client struct {
 	drained sync.Cond // on mu: out was written, or the connection is over
 	streams map[uint32]*stream
 	backs   []*back
+	serving int         // functions of Handlers that run
 	held    int         // bytes that wait in the queues of streams
 	lent    int64       // what upstream connections may make of that, for all streams
 	due     *trunk      // and those behind it are to be written to, once mu is free

@@ -38,35 +38,50 @@ func (r *Request) GRPC() bool { return r.grpc }
 
 // Get returns the first field of that name, which is in lower case; "" if
 // there is none.
-func (r *Request) Get(name string) string {
-	for i := range r.Fields {
-		if r.Fields[i].Name == name {
-			return r.Fields[i].Value
+func (r *Request) Get(name string) string { return field(r.Fields, name) }
+
+// Set replaces the first field of that name, or adds it.
+func (r *Request) Set(name, value string) { r.Fields = setField(r.Fields, name, value) }
+
+// Add adds a field.
+func (r *Request) Add(name, value string) {
+	r.Fields = append(r.Fields, hpack.HeaderField{Name: name, Value: value})
+}
+
+// Drop takes out the fields whose name drop accepts. Pseudo-header fields stay.
+func (r *Request) Drop(drop func(name string) bool) { r.Fields = removeFields(r.Fields, drop) }
+
+// field returns the first field of that name, or "".
+func field(fields []hpack.HeaderField, name string) string {
+	for i := range fields {
+		if fields[i].Name == name {
+			return fields[i].Value
 		}
 	}
 	return ""
 }
 
-// Set replaces the first field of that name, or adds it.
-func (r *Request) Set(name, value string) {
-	for i := range r.Fields {
-		if r.Fields[i].Name == name {
-			r.Fields[i].Value = value
-			return
+// setField replaces the first field of that name, or adds it.
+func setField(fields []hpack.HeaderField, name, value string) []hpack.HeaderField {
+	for i := range fields {
+		if fields[i].Name == name {
+			fields[i].Value = value
+			return fields
 		}
 	}
-	r.Fields = append(r.Fields, hpack.HeaderField{Name: name, Value: value})
+	return append(fields, hpack.HeaderField{Name: name, Value: value})
 }
 
-// Remove takes out the fields whose name drop accepts. Pseudo-header fields stay.
-func (r *Request) Remove(drop func(name string) bool) {
-	kept := r.Fields[:0]
-	for _, f := range r.Fields {
+// removeFields takes out the fields whose name drop accepts, but for
+// pseudo-header fields.
+func removeFields(fields []hpack.HeaderField, drop func(name string) bool) []hpack.HeaderField {
+	kept := fields[:0]
+	for _, f := range fields {
 		if f.IsPseudo() || !drop(f.Name) {
 			kept = append(kept, f)
 		}
 	}
-	r.Fields = kept
+	return kept
 }
 
 // blocks decodes header blocks, one at a time: HPACK's state belongs to the

@@ -169,14 +169,14 @@ func TestRequestFields(t *testing.T) {
 		t.Errorf("Set leaves %v, want %v", r.Fields, want)
 	}
 	var asked []string
-	r.Remove(func(name string) bool { asked = append(asked, name); return name == "a" })
+	r.Drop(func(name string) bool { asked = append(asked, name); return name == "a" })
 	if want := getFields("b", "2", "c", "5"); !slices.Equal(r.Fields, want) {
 		t.Errorf("Remove leaves %v, want %v", r.Fields, want)
 	}
 	if want := []string{"a", "b", "a", "c"}; !slices.Equal(asked, want) {
 		t.Errorf("Remove asks for %v, want %v: pseudo-header fields stay", asked, want)
 	}
-	r.Remove(func(string) bool { return true })
+	r.Drop(func(string) bool { return true })
 	if !slices.Equal(r.Fields, getFields()) {
 		t.Errorf("Remove of everything leaves %v", r.Fields)
 	}

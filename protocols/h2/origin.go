@@ -151,6 +151,9 @@ func (o *origin) reset(h frame.Header, p []byte) error {
 		s.stop()
 		s.part()
 	default:
+		if !s.started && (code == frame.InternalError || code == frame.ProtocolError) {
+			s.fault = Broken
+		}
 		s.reset(code, sideClient)
 	}
 	return nil
@@ -237,6 +240,7 @@ func (o *origin) fragment(h frame.Header, p []byte) error {
 		s.status, _ = strconv.Atoi(status) // three digits
 	}
 	s.started = true
+	fields = s.answered(fields)
 	if o.conn.in.end {
 		s.note(fields)
 		s.down.ended, s.down.closed = true, true

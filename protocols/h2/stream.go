@@ -39,6 +39,14 @@ type stream struct {
 	quiet   int             // ticks since the request's body has moved
 	moved   int64           // how far it had by then
 	pool    *Upstream       // for streams that go upstream, or wait for that
+	relay   *Relay          // for those that it sends there
+	member  Member          // of it
+	tried   []Member        // those that could not be reached
+	fault   Fault           // of the member
+	noted   string          // what Relay.Prepare has returned
+	age     int             // ticks, if it has a Relay.Timeout
+	x       *Exchange       // while a Handler's function serves the stream
+	handled bool            // one does, or did
 }
 
 // half is one direction of a stream.
@@ -164,6 +172,7 @@ func (h *half) finish(trailers []hpack.HeaderField) {
 
 // pump sends on what it may: at most budget bytes, and the tail.
 func (h *half) pump(budget int) {
+	h.s.wake() // it waits until its lock is free
 	if h.s.gone || h.closed || h.to == nil {
 		return
 	}
@@ -284,6 +293,7 @@ func (h *half) drop() {
 func (s *stream) stop() {
 	s.up.drop()
 	s.tell = true
+	s.wake()
 	s.down.over()
 }
 
@@ -382,10 +392,14 @@ func (s *stream) end(err error) {
 	if s.pool != nil {
 		c.leavePool(s.pool)
 	}
+	s.leaveMember(Outcome{Status: s.status, GRPC: s.grpc, Fault: s.fault})
 	if s.call != nil {
 		s.finishCall(err)
 	}
-	if err == nil && s.origin != nil {
+	if s.x != nil {
+		s.x.leaveLocked(err != nil)
+	}
+	if err == nil && (s.origin != nil || s.handled) {
 		c.please(forAnswer)
 		c.ramp = min(c.ramp+1, c.sw.limits.Streams)
 	}
@@ -447,6 +461,7 @@ func (s *stream) reply(r *refusal) {
 		return
 	}
 	s.stopWaiting()
+	s.fault = r.fault
 	if !s.grpc && !s.started {
 		s.status = r.http
 	}
@@ -479,6 +494,7 @@ type refusal struct {
 	http, grpc int
 	text       string
 	more       []hpack.HeaderField // of HTTP
+	fault      Fault
 }
 
 // statusClientClosed is nginx's code for a client that left before the answer.
@@ -488,6 +504,7 @@ const statusClientClosed = 499
 const (
 	codeCanceled          = 1
 	codeUnknown           = 2
+	codeDeadlineExceeded  = 4
 	codeResourceExhausted = 8
 	codeUnimplemented     = 12
 	codeUnavailable       = 14
@@ -499,10 +516,11 @@ var (
 	unavailable     = &refusal{http: 503, grpc: codeUnavailable, text: "the server is not available"}
 	overloaded      = &refusal{http: 503, grpc: codeUnavailable, text: "too many requests wait for the server"}
 	tooLong         = &refusal{http: 503, grpc: codeUnavailable, text: "the request has waited too long for the server"}
-	unreachable     = &refusal{http: 502, grpc: codeUnavailable, text: "the server cannot be reached"}
+	unreachable     = &refusal{http: 502, grpc: codeUnavailable, text: "the server cannot be reached", fault: Unreachable}
 	bodyIdle        = &refusal{http: 408, grpc: codeUnavailable, text: "the request's body stands still"}
-	noAnswer        = &refusal{http: 504, grpc: codeUnavailable, text: "the server takes too long"}
-	broken          = &refusal{http: 502, grpc: codeUnavailable, text: "the server ended the connection"}
+	noAnswer        = &refusal{http: 504, grpc: codeDeadlineExceeded, text: "the server takes too long", fault: Slow}
+	pastDeadline    = &refusal{http: 504, grpc: codeDeadlineExceeded, text: "the call takes too long"}
+	broken          = &refusal{http: 502, grpc: codeUnavailable, text: "the server ended the connection", fault: Broken}
 )
 
 func (r *refusal) grpcFields() []hpack.HeaderField {

@@ -92,7 +92,13 @@ func (c *client) sweepBusy(past func(int, time.Duration) bool) {
 func (c *client) sweepStreams(past func(int, time.Duration) bool) {
 	l := &c.sw.limits
 	for _, s := range c.streams {
-		if s.pool == nil || s.grpc || s.up.cut || s.started && s.up.ended {
+		if s.relay != nil && s.grpc && s.relay.Timeout > 0 {
+			if s.age++; past(s.age, s.relay.Timeout) {
+				s.giveUp(frame.Cancel, pastDeadline)
+			}
+			continue
+		}
+		if s.pool == nil && !s.handled || s.grpc || s.up.cut || s.started && s.up.ended {
 			continue
 		}
 		if moved := s.up.Received() + s.up.Sent(); moved != s.moved {
@@ -103,7 +109,7 @@ func (c *client) sweepStreams(past func(int, time.Duration) bool) {
 		switch slow := !s.up.ended && s.up.Credit() > 0; {
 		case slow && past(s.quiet, l.BodyIdle):
 			s.giveUp(frame.Cancel, bodyIdle)
-		case !slow && !s.started && past(s.quiet, l.Answer):
+		case !slow && !s.started && past(s.quiet, s.answerTimeout()):
 			s.giveUp(frame.Cancel, noAnswer)
 		}
 	}
@@ -130,4 +136,12 @@ func (c *client) sweepIdle(past func(int, time.Duration) bool) {
 	} else if past(c.bare, l.Idle) {
 		c.lastGoAway()
 	}
+}
+
+// answerTimeout is how long an HTTP request may wait for its answer.
+func (s *stream) answerTimeout() time.Duration {
+	if s.relay != nil && s.relay.AnswerTimeout > 0 {
+		return s.relay.AnswerTimeout
+	}
+	return s.c.sw.limits.Answer
 }

@@ -119,6 +119,7 @@ type ticket struct {
 	kind   kind // of connection that it waits for
 	rank   int  // how many streams its client had here before it
 	since  time.Time
+	timer  *time.Timer // of a retry that is put off
 }
 
 // NewUpstream returns an upstream. Nothing is dialed yet.
@@ -175,12 +176,17 @@ func (u *Upstream) Stats() UpstreamStats {
 
 func (u *Upstream) tells() bool { return true }
 
-// take sends a stream upstream, or has it wait for a connection.
+// take sends a new stream upstream.
 func (u *Upstream) take(s *stream, r *Request, end bool) {
-	c := s.c
 	if u.Prepare != nil {
 		u.Prepare(r, s.call)
 	}
+	u.enter(s, r, end)
+}
+
+// enter sends a stream upstream, or has it wait for a connection.
+func (u *Upstream) enter(s *stream, r *Request, end bool) {
+	c := s.c
 	if c.sw.held.Load() > c.sw.limits.Memory {
 		s.reply(overloaded)
 		return
@@ -295,6 +301,12 @@ func (u *Upstream) unqueueLocked(i int) {
 // leave takes a stream off those that wait. Its client is locked.
 func (tk *ticket) leave() {
 	tk.s.wait = nil
+	if tk.timer != nil {
+		if tk.timer.Stop() {
+			tk.c.work.Done()
+		}
+		return
+	}
 	tk.u.mu.Lock()
 	defer tk.u.mu.Unlock()
 	if i := slices.Index(tk.u.waiting, tk); i >= 0 {
@@ -354,7 +366,7 @@ func (u *Upstream) outLocked(which func(*ticket) bool) (list []*ticket) {
 func refuse(list []*ticket, why *refusal) {
 	for _, tk := range list {
 		tk.c.mu.Lock()
-		if tk.s.wait == tk {
+		if tk.s.wait == tk && !(why == unreachable && tk.retry()) {
 			tk.s.reply(why)
 		}
 		tk.c.unlock()

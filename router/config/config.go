@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"github.com/oneport-edge/oneport/router/upstream"
 )
 
 // Config is what a file says, with defaults filled in.
@@ -51,8 +53,20 @@ type Certificate struct {
 type Upstream struct {
 	Pos     Pos // of its name
 	Name    string
-	Servers []string // URLs; exactly one in this version
-	http2   bool     // they speak HTTP/2 alone
+	Servers []string // URLs
+	// Options are what it is told, but for TLS, Name and Log.
+	Options upstream.Options
+	TLS     UpstreamTLS
+	http2   bool // they speak HTTP/2 alone
+}
+
+// UpstreamTLS is how servers with TLS are known, and what they are shown. Paths
+// are absolute.
+type UpstreamTLS struct {
+	Pos        Pos // zero if there is none
+	CA         string
+	ServerName string
+	Cert, Key  string
 }
 
 // Route sends what it matches somewhere. Exactly one of GRPC, WebSocket and Path
@@ -73,6 +87,17 @@ type Route struct {
 	// To is the name of an upstream.
 	To    string
 	ToPos Pos
+	// Split is several, instead of To.
+	Split []Share
+	// Mirror is the name of one that gets copies; "" for none.
+	Mirror string
+	// Fallback is for when To cannot be reached; nil for none.
+	Fallback *Fallback
+
+	Rewrite, RewriteHost       string // what the server gets; "" for what the client asked for
+	Request, Response          Edits
+	CORS                       *CORS         // nil to leave it to the server
+	AnswerTimeout, CallTimeout time.Duration // 0 for the default, and for no cap
 
 	// Redirect is a URL or a path, instead of To.
 	Redirect       string
@@ -86,6 +111,33 @@ type Route struct {
 type Rate struct {
 	N   int
 	Per time.Duration
+}
+
+// Share is an upstream's part of a route's calls.
+type Share struct {
+	To     string
+	Weight int
+}
+
+// Fallback is another upstream, or an answer.
+type Fallback struct {
+	To      string
+	Status  int // 0 with To
+	Headers map[string]string
+	Body    string
+}
+
+// Edits change the fields of a head: first Remove, then Set, then Add.
+type Edits struct {
+	Remove   []string
+	Set, Add map[string]string
+}
+
+// CORS says which pages of other origins may read answers.
+type CORS struct {
+	Origins, Methods, Headers, Expose []string
+	Credentials                       bool
+	MaxAge                            time.Duration
 }
 
 // Limits bounds what clients can cost.

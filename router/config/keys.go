@@ -64,6 +64,12 @@ const (
 	keyPath        = "path"
 	keyRedirect    = "redirect"
 	keyPassthrough = "passthrough"
+	keyHeader      = "header"
+	keyTimeout     = "timeout"
+	keyCert        = "cert"
+	keyKey         = "key"
+	keyHost        = "host"
+	keyConnections = "connections"
 )
 
 // day is the longest duration that a file may ask for.
@@ -76,7 +82,18 @@ var mappings = []mapping{
 	{path: keyTLS, keys: tlsKeys, about: "Exactly one of `certificates` and `dev: true`, if any listener has TLS."},
 	{path: "tls.certificates[]", keys: certificateKeys},
 	{path: "upstreams.*", keys: upstreamKeys},
+	{path: "upstreams.*.hash", keys: hashKeys, oneOf: [][]string{{keyHeader, "cookie", keyClientIP}}, about: "Exactly one of them."},
+	{path: "upstreams.*.health", keys: healthKeys, oneOf: [][]string{{keyPath, keyGRPC, keyTCP}}, about: "Exactly one of `path`, `grpc` and `tcp`."},
+	{path: "upstreams.*.eject", keys: ejectKeys},
+	{path: "upstreams.*.retries", keys: retryKeys},
+	{path: "upstreams.*.breaker", keys: breakerKeys},
+	{path: "upstreams.*.limits", keys: upstreamLimitKeys},
+	{path: "upstreams.*.tls", keys: upstreamTLSKeys},
 	{path: "routes[]", keys: routeKeys, oneOf: [][]string{kinds, {"to", keyRedirect, keyPassthrough}}, about: routesAbout},
+	{path: "routes[].request_headers", keys: editKeys, about: editsAbout},
+	{path: "routes[].response_headers", keys: editKeys, about: "As `request_headers`."},
+	{path: "routes[].cors", keys: corsKeys},
+	{path: "routes[].fallback", keys: fallbackKeys, oneOf: [][]string{{keyTo, keyStatus}}, about: "Exactly one of `to` and `status`."},
 	{path: "limits", keys: limitKeys},
 	{path: "drain", keys: drainKeys, about: "A warning, if `not_ready` and `spread` together are longer than `timeout`."},
 	{path: "log", keys: logKeys},
@@ -148,13 +165,13 @@ var tlsKeys = []key{
 }
 
 var certificateKeys = []key{
-	{name: "cert", is: file(), need: true, about: "PEM file of the certificate, with the chain behind it."},
-	{name: "key", is: file(), need: true, about: "PEM file of its key."},
+	{name: keyCert, is: file(), need: true, about: "PEM file of the certificate, with the chain behind it."},
+	{name: keyKey, is: file(), need: true, about: "PEM file of its key."},
 }
 
 var limitKeys = []key{
 	{
-		name: "connections", is: count(1, 10_000_000), otherwise: "10000", // more than 10 million is more than a machine has memory for
+		name: keyConnections, is: count(1, 10_000_000), otherwise: "10000", // more than 10 million is more than a machine has memory for
 		about: "Open connections in all; see [operations](operations.md) for all other bounds.",
 	},
 	{name: "named", later: true},
@@ -162,7 +179,7 @@ var limitKeys = []key{
 
 var drainKeys = []key{
 	{
-		name: "timeout", is: duration(time.Millisecond, day), otherwise: "30s",
+		name: keyTimeout, is: duration(time.Millisecond, day), otherwise: "30s",
 		about: "All of the drain; what is still open then is cut off.",
 	},
 	{

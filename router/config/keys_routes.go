@@ -1,5 +1,20 @@
 package config
 
+import "time"
+
+// Keys that more than one place speaks of.
+const (
+	keyTo            = "to"
+	keySNI           = "sni"
+	keyALPN          = "alpn"
+	keyCORS          = "cors"
+	keyFallback      = "fallback"
+	keyHeaders       = "headers"
+	keyStatus        = "status"
+	keyAnswerTimeout = "answer_timeout"
+	keyCallTimeout   = "call_timeout"
+)
+
 const routesAbout = "Exactly one of `grpc`, `websocket` and `path`, with `to` (or for a path `redirect`); or `passthrough` with `sni`, `alpn` or both."
 
 // routeKeys are those of one route.
@@ -22,7 +37,7 @@ var routeKeys = []key{
 			"Requests are compared decoded and without empty, `.` and `..` elements. There are no wildcards.",
 	},
 	{
-		name: "host", is: oneOrMore(text(hostShape)), without: "all",
+		name: keyHost, is: oneOrMore(text(hostShape)), without: "all",
 		about: "Hosts that it is for, one or a list, without ports: `api.example.com`, or `\"*.example.com\"` for any one label before it.",
 	},
 	{
@@ -30,12 +45,12 @@ var routeKeys = []key{
 		about: "Methods that it is for, one or a list, in capitals.",
 	},
 	{
-		name: "header", is: named(token, anyText()), without: "none",
+		name: keyHeader, is: named(token, anyText()), without: "none",
 		about: "Fields that a request must have: `{ X-Env: canary }`; `\"\"` for any value.",
 	},
 	{
-		name: "to", is: text(nil), without: "an error, unless there is `redirect` or `passthrough`",
-		about: "The name of an upstream.",
+		name: keyTo, is: either(text(nil), named(upstreamName, count(1, 1_000_000))), without: "an error, unless there is `redirect` or `passthrough`",
+		about: "The name of an upstream; or several with their weights, for a canary: `{ app: 95, canary: 5 }`.",
 	},
 	{
 		name: keyRedirect, is: text(redirectShape), with: []string{keyPath},
@@ -43,21 +58,73 @@ var routeKeys = []key{
 			"One `*` in it stands for what of the request's path, and query, is behind `path`.",
 	},
 	{
-		name: "status", is: oneNumber(301, 302, 303, 307, 308), otherwise: "308", with: []string{keyRedirect},
+		name: keyStatus, is: oneNumber(301, 302, 303, 307, 308), otherwise: "308", with: []string{keyRedirect},
 		about: "The status of the answer, with `redirect`.",
 	},
 	{
-		name: "sni", is: text(hostPattern), without: "any", with: []string{keyPassthrough},
+		name: keySNI, is: text(hostPattern), without: "any", with: []string{keyPassthrough},
 		about: "TLS connections to that server name, or `\"*.example.com\"`; with `passthrough`.",
 	},
 	{
-		name: "alpn", is: text(nil), without: "any", with: []string{keyPassthrough},
+		name: keyALPN, is: text(nil), without: "any", with: []string{keyPassthrough},
 		about: "TLS connections that offer that protocol; with `passthrough`.",
 	},
 	{
 		name: keyPassthrough, is: hostPort(1),
 		about: "The server that gets the connection byte for byte, TLS included. Takes no `to`, and nothing that looks into requests.",
 	},
+	{
+		name: "rewrite", is: text(pathShape), with: []string{keyPath},
+		about: "What the server gets instead of `path` at the beginning of the request's path: with `path: /api/` and `rewrite: /` it gets `/users` for `/api/users`. " +
+			"Ends in `/` if `path` does.",
+	},
+	{name: "rewrite_host", is: text(hostShape), without: "the client's", about: "The host that the server is asked for. Not for `websocket`."},
+	{name: "request_headers", is: submapping(), without: "as they come", about: "What is changed in the head of what goes to the server. Not for `websocket`."},
+	{name: "response_headers", is: submapping(), without: "as they come", about: "What is changed in the head of what comes back. Not for `websocket`."},
+	{
+		name: keyCORS, is: submapping(), without: "left to the server", with: []string{keyPath},
+		about: "Which pages of other origins may read answers. Preflights are answered here, and what the server says of CORS is replaced.",
+	},
+	{
+		name: keyFallback, is: submapping(), without: "502, 503 or `UNAVAILABLE`",
+		about: "What calls get that no server can be reached for: another upstream, or an answer. Not for `websocket`.",
+	},
+	{
+		name: "mirror", is: text(nil), without: "none", with: []string{keyPath},
+		about: "An upstream that gets copies of requests whose bodies have at most 64 KiB; its answers are thrown away. At most 64 at once, more are left out. Both upstreams must speak HTTP/1.1.",
+	},
+	{
+		name: keyAnswerTimeout, is: duration(time.Second, day), otherwise: "1m",
+		about: "For `path`: how long the server may take to the head of its answer; then 504.",
+	},
+	{
+		name: keyCallTimeout, is: duration(time.Second, day), without: "no cap", with: []string{keyGRPC},
+		about: "For `grpc`: how long a call may take in all. A longer `grpc-timeout` of the client, or none, is replaced by it; the call ends with `DEADLINE_EXCEEDED`.",
+	},
 	{name: "auth", later: true},
 	{name: "limit", later: true},
+}
+
+var editKeys = []key{
+	{name: "remove", is: someOf(text(token)), without: "none", about: "Fields to take out."},
+	{name: "set", is: named(token, anyText()), without: "none", about: "Fields to have with that value alone: `{ X-Env: prod }`."},
+	{name: "add", is: named(token, anyText()), without: "none", about: "Fields to have besides those that are there."},
+}
+
+const editsAbout = "First `remove`, then `set`, then `add`. Fields by which messages are told apart cannot be changed: `Content-Length`, `Connection` and the like, `grpc-*`."
+
+var corsKeys = []key{
+	{name: "origins", is: someOf(text(originShape, "*")), need: true, about: "Scheme and host, with a port that is not the usual one: `https://app.example.com`; or `\"*\"` for all."},
+	{name: "methods", is: someOf(text(methodShape)), without: "all that are asked for", about: "Methods beside GET, HEAD and POST."},
+	{name: keyHeaders, is: someOf(text(token)), without: "all that are asked for", about: "Fields that requests may have."},
+	{name: "expose", is: someOf(text(token)), without: "none", about: "Fields that pages may read."},
+	{name: "credentials", is: boolean(), otherwise: "false", about: "`true` lets pages send cookies. Not with the origin `\"*\"`."},
+	{name: "max_age", is: duration(0, day), otherwise: "2h", about: "How long a browser may remember a preflight."},
+}
+
+var fallbackKeys = []key{
+	{name: keyTo, is: text(nil), about: "The name of an upstream that takes the calls instead. It speaks the same version of HTTP."},
+	{name: keyStatus, is: count(200, 599), about: "The status of an answer: `503`. gRPC calls are refused with `UNAVAILABLE`."},
+	{name: keyHeaders, is: named(token, anyText()), without: "none", with: []string{keyStatus}, about: "Fields of that answer: `{ Retry-After: \"30\" }`."},
+	{name: "body", is: anyText(), without: "empty", with: []string{keyStatus}, about: "Its body."},
 }

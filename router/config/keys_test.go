@@ -100,6 +100,8 @@ func checkDefault(t *testing.T, at string, k key) {
 	case isRate:
 		got = k.otherwise
 		v.rate()
+	case isPercent:
+		got = fmt.Sprintf("%.0f%%", 100*v.percent())
 	case isBool:
 		got = fmt.Sprint(v.boolean())
 	case isWords:

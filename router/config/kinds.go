@@ -18,6 +18,7 @@ const (
 	isDuration
 	isSize
 	isRate
+	isPercent
 	isCount
 	isBool
 	isWords
@@ -83,6 +84,9 @@ func size(least, most int64) kind { return kind{base: isSize, least: least, most
 // rate is how many in a time: 50/s, 100/m, 1000/h.
 func rate() kind { return kind{base: isRate} }
 
+// percent is a share: 20%.
+func percent() kind { return kind{base: isPercent} }
+
 // count is a whole number.
 func count(least, most int64) kind { return kind{base: isCount, least: least, most: most} }
 
@@ -122,11 +126,13 @@ var (
 	hostShape     = regexp.MustCompile(`^((\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[^\]]+\])$`)
 	methodShape   = regexp.MustCompile("^[A-Z0-9!#$%&'*+.^_`|~-]{1,256}$")
 	redirectShape = regexp.MustCompile(`^(/|https?://.)`)
+	originShape   = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://[^/ *]+$`)
 	cidrShape     = regexp.MustCompile(`^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$`)
 	listenShape   = regexp.MustCompile(`^(\[[^\]]*\]|[A-Za-z0-9_.-]*):[0-9]+$`)
 	dialShape     = regexp.MustCompile(`^(\[[^\]]+\]|[A-Za-z0-9_.-]+):[0-9]+$`)
 	durationShape = regexp.MustCompile(`^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`)
 	sizeShape     = regexp.MustCompile(`^([0-9]+)(B|KiB|MiB|GiB)$`)
+	percentShape  = regexp.MustCompile(`^(100|[1-9]?[0-9])%$`)
 	rateShape     = regexp.MustCompile(`^([0-9]+)/(s|m|h)$`)
 )
 
@@ -163,6 +169,8 @@ func (k kind) String() string {
 		return "size" + k.bounds(sizeText)
 	case isRate:
 		return "rate"
+	case isPercent:
+		return "share, `0%` to `100%`"
 	case isCount:
 		if k.numbers != nil {
 			return numberList(k.numbers)

@@ -66,7 +66,7 @@ func (w *walker) route(r *Route, o object, c *Config, upstreams map[string]*Upst
 	case len(given) > 1:
 		o.problemf("has %s: want one of them", strings.Join(given, " and "))
 		return
-	case len(given) == 0 && (o.get("sni").given() || o.get("alpn").given()):
+	case len(given) == 0 && (o.get(keySNI).given() || o.get(keyALPN).given()):
 		o.missing(keyPassthrough, "sni and alpn choose connections to pass through, say where to")
 		return
 	case len(given) == 0 && !o.complete():
@@ -81,17 +81,19 @@ func (w *walker) route(r *Route, o object, c *Config, upstreams map[string]*Upst
 	r.GRPC = w.grpc(o.get(keyGRPC))
 	r.WebSocket = w.path(o.get(keyWebSocket))
 	r.Path = w.path(o.get(keyPath))
-	for _, key := range []string{"sni", "alpn"} {
-		o.get(key).refusef("goes with passthrough alone")
+	for _, key := range []string{keySNI, keyALPN} {
+		o.get(key).refuse("goes with passthrough alone")
 	}
 	w.narrow(r, o, given[0])
-	w.destination(r, o, given[0], c, upstreams)
+	d := destinations{c, upstreams, given[0]}
+	w.destination(r, o, &d)
+	w.changes(r, o, &d)
 }
 
-// refusef reports a key that has no place where it is.
-func (v value) refusef(format string, args ...any) {
+// refuse reports a key that has no place where it is.
+func (v value) refuse(why string) {
 	if v.given() {
-		v.problemf(format, args...)
+		v.problemf("%s", why)
 	}
 }
 
@@ -141,7 +143,7 @@ func (w *walker) path(v value) string {
 
 // narrow reads host, method and header.
 func (w *walker) narrow(r *Route, o object, kind string) {
-	r.Hosts = w.hosts(o.get("host"))
+	r.Hosts = w.hosts(o.get(keyHost))
 	method := o.get("method")
 	for _, item := range method.itemsOrOne() {
 		switch s := item.text(); {
@@ -158,7 +160,11 @@ func (w *walker) narrow(r *Route, o object, kind string) {
 	if len(r.Methods) > 0 && always != "" && !slices.Contains(r.Methods, always) {
 		method.warningf("never fits: the method is always %s", always)
 	}
-	r.Headers = w.headers(o.get("header"))
+	r.Headers = w.headers(o.get(keyHeader), func(at value, name string) {
+		if strings.EqualFold(name, keyHost) {
+			at.problemf("the host has a key of its own: host")
+		}
+	})
 }
 
 // token is RFC 9110's, section 5.6.2.
@@ -192,7 +198,9 @@ func (w *walker) hosts(v value) (list []string) {
 	return list
 }
 
-func (w *walker) headers(v value) map[string]string {
+// headers reads names of fields and their values; allowed reports a name that has
+// no place there.
+func (w *walker) headers(v value, allowed func(at value, name string)) map[string]string {
 	if !v.given() {
 		return nil
 	}
@@ -205,10 +213,10 @@ func (w *walker) headers(v value) map[string]string {
 		switch {
 		case !token.MatchString(name):
 			at.problemf("no name of a header field")
-		case strings.EqualFold(name, "host"):
-			at.problemf("the host has a key of its own: host")
 		case again:
 			at.problemf("given twice, upper or lower case; first in line %d", line)
+		default:
+			allowed(at, name)
 		}
 		if lower := strings.ToLower(name); lower == "forwarded" || lower == "x-real-ip" || strings.HasPrefix(lower, "x-forwarded-") {
 			at.warningf("never fits: what clients say of where they come from is taken out before")
@@ -222,39 +230,76 @@ func (w *walker) headers(v value) map[string]string {
 	return fields
 }
 
+// destinations is where a route of some kind may lead.
+type destinations struct {
+	c         *Config
+	upstreams map[string]*Upstream
+	kind      string
+}
+
+// upstream reads the name of an upstream that v stands for.
+func (w *walker) upstream(v value, name string, d *destinations) *Upstream {
+	u := d.upstreams[name]
+	switch {
+	case u == nil && !w.full() && !w.vague:
+		names := make([]string, len(d.c.Upstreams))
+		for i := range names {
+			names[i] = d.c.Upstreams[i].Name
+		}
+		v.problemf("no upstream %s%s", shown(name), didYouMean(name, names))
+	case u == nil || len(u.Servers) == 0:
+	case d.kind == keyWebSocket && u.http2:
+		v.problemf("WebSocket needs HTTP/1.1, and upstream %s speaks HTTP/2: want http:// or https://", shown(name))
+	case d.kind == keyGRPC && !u.http2:
+		v.problemf("gRPC needs HTTP/2, and upstream %s speaks HTTP/1.1: want grpc://, grpcs:// or h2c://", shown(name))
+	}
+	return u
+}
+
 // destination reads to, or redirect.
-func (w *walker) destination(r *Route, o object, kind string, c *Config, upstreams map[string]*Upstream) {
-	to, redirect, status := o.get("to"), o.get(keyRedirect), o.get("status")
+func (w *walker) destination(r *Route, o object, d *destinations) {
+	to, redirect, status := o.get(keyTo), o.get(keyRedirect), o.get(keyStatus)
 	switch {
 	case to.given() && redirect.given():
 		redirect.problemf("leads to an upstream too: want to or redirect")
-	case redirect.given() && kind != keyPath:
+	case redirect.given() && d.kind != keyPath:
 		redirect.problemf("goes with path alone")
 	case redirect.given():
 		r.Redirect = w.redirect(redirect)
 		r.RedirectStatus = status.count()
 		return
 	case !to.given():
-		o.missing("to", "say where it leads: to an upstream, or for a path with redirect")
+		o.missing(keyTo, "say where it leads: to an upstream, or for a path with redirect")
 	}
-	status.refusef("goes with redirect")
-	r.To, r.ToPos = to.text(), to.pos()
-	if r.To == "" {
+	status.refuse("goes with redirect")
+	r.ToPos = to.pos()
+	if to.given() && to.node.Kind == yaml.MappingNode {
+		w.split(r, to, d)
 		return
 	}
-	u := upstreams[r.To]
-	switch {
-	case u == nil && !w.full() && !w.vague:
-		names := make([]string, len(c.Upstreams))
-		for i := range names {
-			names[i] = c.Upstreams[i].Name
+	if r.To = to.text(); r.To != "" {
+		w.upstream(to, r.To, d)
+	}
+}
+
+// split reads upstreams and their weights.
+func (w *walker) split(r *Route, v value, d *destinations) {
+	var first *Upstream
+	for _, e := range v.entries() {
+		at := value{w: w, node: e.key, path: e.value.path}
+		e.value.key = &key{is: v.is().of[1].of[0]}
+		r.Split = append(r.Split, Share{e.key.Value, e.value.count()})
+		u := w.upstream(at, e.key.Value, d)
+		switch {
+		case u == nil || len(u.Servers) == 0:
+		case first == nil:
+			first = u
+		case u.http2 != first.http2:
+			at.problemf("speaks %s, and upstream %s does not", spoken(u.http2), shown(first.Name))
 		}
-		to.problemf("no upstream %s%s", shown(r.To), didYouMean(r.To, names))
-	case u == nil || len(u.Servers) == 0:
-	case kind == keyWebSocket && u.http2:
-		to.problemf("WebSocket needs HTTP/1.1, and upstream %s speaks HTTP/2: want http:// or https://", shown(r.To))
-	case kind == keyGRPC && !u.http2:
-		to.problemf("gRPC needs HTTP/2, and upstream %s speaks HTTP/1.1: want grpc://, grpcs:// or h2c://", shown(r.To))
+	}
+	if len(r.Split) == 0 {
+		v.problemf("names no upstream")
 	}
 }
 
@@ -277,11 +322,14 @@ func (w *walker) redirect(v value) string {
 
 // passthrough reads a route of connections that are not terminated here.
 func (w *walker) passthrough(r *Route, o object) {
-	for _, key := range []string{"to", keyRedirect, "status", "host", "method", "header"} {
-		o.get(key).refusef("has no place beside passthrough: the connection goes on as it came, and nobody sees what is in it")
+	for name, v := range o.fields {
+		if slices.Contains([]string{"name", keySNI, keyALPN, keyPassthrough}, name) {
+			continue
+		}
+		v.refuse("has no place beside passthrough: the connection goes on as it came, and nobody sees what is in it")
 	}
 	r.Passthrough = o.get(keyPassthrough).hostPort("want host:port, as \"127.0.0.1:9443\"", false, 1)
-	sni, alpn := o.get("sni"), o.get("alpn")
+	sni, alpn := o.get(keySNI), o.get(keyALPN)
 	if !sni.given() && !alpn.given() {
 		o.get(keyPassthrough).problemf("needs sni or alpn: without them every connection would be passed through")
 	}

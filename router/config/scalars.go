@@ -236,3 +236,27 @@ func parseRate(s string) (Rate, bool) {
 	per := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}[m[2]]
 	return Rate{int(n), per}, err == nil && n > 0
 }
+
+// percent gives a share of 1.
+func (v value) percent() float64 {
+	const want = "a share from 0% to 100%, as 20%"
+	n, _ := parsePercent(v.otherwise())
+	s, ok := v.scalar(want)
+	if !ok {
+		return n
+	}
+	if got, ok := parsePercent(s); ok {
+		return got
+	}
+	v.problemf("want %s, have %s", want, shown(s))
+	return n
+}
+
+func parsePercent(s string) (float64, bool) {
+	m := percentShape.FindStringSubmatch(s)
+	if m == nil {
+		return 0, false
+	}
+	n, err := strconv.Atoi(m[1])
+	return float64(n) / 100, err == nil
+}

@@ -24,11 +24,11 @@ func (w *walker) config(c *Config, root value) {
 	c.Routes = w.routes(o.get("routes"), c)
 
 	limits := o.get("limits").objectIfGiven("limits")
-	c.Limits.Connections = limits.get("connections").count()
+	c.Limits.Connections = limits.get(keyConnections).count()
 
 	drain := o.get("drain").objectIfGiven("drain")
 	c.Drain = Drain{
-		Timeout:  drain.get("timeout").duration(),
+		Timeout:  drain.get(keyTimeout).duration(),
 		Spread:   drain.get("spread").duration(),
 		NotReady: drain.get("not_ready").duration(),
 	}
@@ -219,7 +219,7 @@ func (w *walker) tls(root object, listeners []Listener) (t TLS) {
 		v.warningf("not used: every listener has tls: off")
 	}
 	if !ca.given() {
-		o.get("any_host").refusef("goes with %s", keyClientCA)
+		o.get("any_host").refuse("goes with " + keyClientCA)
 	}
 	if ca.given() && !auth.given() {
 		ca.problemf("goes with client_auth: optional or required")
@@ -273,12 +273,12 @@ func (w *walker) certificates(v value) (list []Certificate) {
 	}
 	for _, item := range items {
 		o := item.object("tls.certificates[]")
-		for _, key := range []string{"cert", "key"} {
+		for _, key := range []string{keyCert, keyKey} {
 			if !o.get(key).given() {
 				o.missing(key, "a certificate is a pair of files, cert and key")
 			}
 		}
-		list = append(list, Certificate{Pos: item.pos(), Cert: o.get("cert").file(), Key: o.get("key").file()})
+		list = append(list, Certificate{Pos: item.pos(), Cert: o.get(keyCert).file(), Key: o.get(keyKey).file()})
 	}
 	return list
 }

@@ -8,12 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
-	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/proxy"
 )
 
 const (
@@ -23,12 +23,12 @@ const (
 	mostIdle      = 256
 )
 
-// newTransport is how net/http reaches the server.
+// newTransport is net/http's way to a server.
 func newTransport(at target, cfg *tls.Config) *http.Transport {
 	t := &http.Transport{
 		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return at.dial(ctx) },
 		TLSClientConfig:       cfg,
-		TLSHandshakeTimeout:   DialTimeout,
+		TLSHandshakeTimeout:   at.timeout,
 		ResponseHeaderTimeout: AnswerTimeout,
 		IdleConnTimeout:       idleTimeout,
 		MaxIdleConnsPerHost:   mostIdle,
@@ -40,24 +40,23 @@ func newTransport(at target, cfg *tls.Config) *http.Transport {
 		t.Protocols.SetUnencryptedHTTP2(true)
 	case schemeGRPCS:
 		t.Protocols.SetHTTP2(true)
-	case schemeHTTPS:
-		t.Protocols.SetHTTP1(true)
-		t.Protocols.SetHTTP2(true)
 	default:
 		t.Protocols.SetHTTP1(true)
 	}
 	return t
 }
 
-// newProxy hands requests on that net/http has taken.
-func newProxy(name string, at target, transport http.RoundTripper, log *slog.Logger) http.Handler {
-	to := &url.URL{Scheme: schemeHTTP, Host: at.addr}
-	if at.scheme == schemeHTTPS || at.scheme == schemeGRPCS {
-		to.Scheme = schemeHTTPS
-	}
-	if at.network == networkUnix {
-		to.Host = "localhost"
-	}
+// Changes are what a route does to the heads of a request and its answer. Either may
+// be nil.
+type Changes struct {
+	Request  func(*http.Request)
+	Response func(http.Header)
+}
+
+// newReverse hands requests on that came by HTTP/1 to a server that speaks HTTP/2
+// alone. What is wrong is found in the request's context.
+func newReverse(at target, transport http.RoundTripper, log *slog.Logger) *httputil.ReverseProxy {
+	to := at.base()
 	return &httputil.ReverseProxy{
 		Transport:  transport,
 		BufferPool: &buffers,
@@ -71,19 +70,73 @@ func newProxy(name string, at target, transport http.RoundTripper, log *slog.Log
 				pr.Out.Header.Set("X-Request-ID", call.RequestID())
 			}
 		},
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() != nil {
-				panic(http.ErrAbortHandler) // the client has left
-			}
-			log.Warn("upstream failed", "upstream", name, "err", err)
-			var timeout net.Error
-			if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
-				http.Error(w, "the server takes too long", http.StatusGatewayTimeout)
-				return
-			}
-			http.Error(w, "the server cannot be reached", http.StatusBadGateway)
-		},
 	}
+}
+
+// DoHTTP is Do for servers that speak HTTP/2 alone, and a request that came by HTTP/1.
+func (u *Upstream) DoHTTP(w http.ResponseWriter, r *http.Request, changes Changes) *proxy.Error {
+	u.budget.call()
+	a := asking{protocols.CallFrom(r.Context()), r.Header.Get}
+	var tried []*server
+	fail := &proxy.Error{Busy: true, Err: errNoServer}
+	for {
+		s := u.choose(&a, func(s *server) bool { return slices.Contains(tried, s) })
+		if s == nil {
+			return fail
+		}
+		if fail = s.doHTTP(w, r, changes); fail == nil || fail.Client || fail.Sent || len(tried) >= u.opts.Retries.Most || !u.budget.spend() {
+			return fail
+		}
+		tried = append(tried, s)
+		if !u.pause(r.Context(), len(tried)) {
+			return fail
+		}
+	}
+}
+
+// doHTTP hands a request on to one server, which has been chosen.
+func (s *server) doHTTP(w http.ResponseWriter, r *http.Request, changes Changes) (fail *proxy.Error) {
+	v := unknown
+	defer func() { s.ended(v) }()
+	p := *s.reverse
+	p.Rewrite = func(pr *httputil.ProxyRequest) {
+		s.reverse.Rewrite(pr)
+		if changes.Request != nil {
+			changes.Request(pr.Out)
+		}
+	}
+	p.ModifyResponse = func(res *http.Response) error {
+		if v = fine; isBad(res.StatusCode) {
+			v = bad
+		}
+		if changes.Response != nil {
+			changes.Response(res.Header)
+		}
+		return nil
+	}
+	p.ErrorHandler = func(_ http.ResponseWriter, _ *http.Request, err error) {
+		var ne net.Error
+		_, dialing := errors.AsType[*net.OpError](err)
+		fail = &proxy.Error{Client: r.Context().Err() != nil, Timeout: errors.As(err, &ne) && ne.Timeout(), Sent: !dialing || r.ContentLength != 0, Err: err}
+	}
+	p.ServeHTTP(w, r)
+	if fail != nil && !fail.Client {
+		v = bad
+		s.up.opts.Log.Warn("upstream failed", "upstream", s.up.name, "server", s.name, "err", fail.Err)
+	}
+	return fail
+}
+
+// RefuseHTTP answers a request that DoHTTP has not.
+func RefuseHTTP(w http.ResponseWriter, r *http.Request, fail *proxy.Error) {
+	if fail == nil {
+		return
+	}
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // the client has left
+	}
+	status, text := Refusal(r.Context(), nil, fail)
+	http.Error(w, text, status)
 }
 
 // bufferPool lends buffers for bodies.

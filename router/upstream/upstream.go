@@ -9,295 +9,304 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/h2"
-	"github.com/oneport-edge/oneport/protocols/nbio"
 )
 
 // Options are what an Upstream may be told. The zero value is a working default.
 type Options struct {
-	// Name is what the log calls it; "" for its URL.
+	// Name is what the log calls it; "" for its first URL.
 	Name string
 	// TLS is the client side's configuration for https and grpcs: roots, a
 	// client certificate, a server name. Nil trusts the system's roots.
 	TLS *tls.Config
-	// Streams bounds its HTTP/2 connections and what waits for one.
+	// Streams bounds the HTTP/2 connections of each server and what waits for one.
 	Streams h2.UpstreamLimits
+	// Connect is how long it may take to connect, to the end of the TLS handshake and
+	// for HTTP/2 the server's SETTINGS. Zero means 3 s.
+	Connect time.Duration
+	// Requests bounds the calls in flight at each server; more are refused with
+	// 503, or UNAVAILABLE, when all servers are full. Zero means no bound.
+	Requests int
+	// Balance is how a server is chosen, HashBy what Hash hashes.
+	Balance Balance
+	HashBy  HashKey
+	// SlowStart is how long a server that comes, or comes back, gets less than its
+	// share of the calls: from a tenth at first, growing evenly. Zero means not at all.
+	SlowStart time.Duration
+	Health    Health
+	Eject     Eject
+	Retries   Retries
+	Breaker   Breaker
+	// Resolve is how often names are looked up. Each address that a name has is
+	// a server. Zero means 10 s; a negative value leaves names to each dialing.
+	Resolve time.Duration
 	// Log receives what goes wrong. Nil means slog.Default.
 	Log *slog.Logger
+
+	lookup lookup // tests have their own
 }
 
-// Upstream is a server elsewhere. It is safe for concurrent use.
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	o.Connect = cmp.Or(o.Connect, 3*time.Second)
+	o.Streams.Connect = cmp.Or(o.Streams.Connect, o.Connect)
+	o.Resolve = cmp.Or(o.Resolve, 10*time.Second)
+	o.Health.Every = cmp.Or(o.Health.Every, 5*time.Second)
+	o.Health.Timeout = cmp.Or(o.Health.Timeout, min(2*time.Second, o.Health.Every))
+	o.Health.Unhealthy = cmp.Or(o.Health.Unhealthy, 3)
+	o.Health.Healthy = cmp.Or(o.Health.Healthy, 2)
+	o.Eject.Failures = cmp.Or(o.Eject.Failures, 5)
+	o.Eject.For = cmp.Or(o.Eject.For, 10*time.Second)
+	o.Retries.Most = max(0, cmp.Or(o.Retries.Most, 2))
+	o.Retries.Budget = cmp.Or(o.Retries.Budget, 0.2)
+	o.Retries.Backoff = cmp.Or(o.Retries.Backoff, 25*time.Millisecond)
+	o.Breaker.Calls = cmp.Or(o.Breaker.Calls, 20)
+	o.Breaker.Window = cmp.Or(o.Breaker.Window, 10*time.Second)
+	o.Breaker.Open = cmp.Or(o.Breaker.Open, 5*time.Second)
+	if o.lookup == nil {
+		o.lookup = net.DefaultResolver.LookupNetIP
+	}
+	return o
+}
+
+// Upstream is one or more servers elsewhere that do the same. It is safe for
+// concurrent use.
 type Upstream struct {
 	name    string
-	target  target
-	tls     *tls.Config
-	streams *h2.Upstream // nil if it speaks HTTP/1 alone
-	proxy   http.Handler // of requests that net/http has taken
-	close   func()
+	opts    Options
+	targets []target    // as they were given
+	h2      bool        // they speak HTTP/2 alone
+	relay   *h2.Relay   // of streams, if they do
+	handler *h2.Handler // if they do not
+	budget  *budget
+	breaker breaker
+	turn    atomic.Uint64
+	copies  atomic.Int64        // of requests, that are sent
+	set     atomic.Pointer[set] // replaced under mu
+	ctx     context.Context     //nolint:containedctx // it ends with Close
+	cancel  context.CancelFunc
+	work    sync.WaitGroup // health checks, names
+
+	mu      sync.Mutex // guards all below, and parts of the servers
+	servers []*server
+	removed []*server // that still have calls
+	closed  bool
 }
 
-// The schemes of URLs, and the network of sockets.
-const (
-	schemeHTTP  = "http"
-	schemeHTTPS = "https"
-	schemeH2C   = "h2c"
-	schemeGRPC  = "grpc"
-	schemeGRPCS = "grpcs"
-	networkUnix = "unix"
-)
-
-// target is a parsed URL.
-type target struct {
-	scheme  string
-	network string // tcp, unix
-	addr    string
-	host    string // the name in its certificate
-}
-
-// New returns the upstream of a URL. Its scheme says what the server speaks:
+// New returns the upstream of a server's URL. Its scheme says what the server speaks:
 //
-//	http, https     HTTP/1.1, and with TLS what is negotiated
+//	http, https     HTTP/1.1
 //	h2c, grpc       HTTP/2 in plaintext, with prior knowledge
 //	grpcs           HTTP/2 with TLS
 //
 // With "+unix" behind it the rest is the path of a socket: grpc+unix:///run/app.sock.
-// Nothing is dialed yet.
-func New(rawURL string, opts Options) (*Upstream, error) {
-	at, err := parse(rawURL)
-	if err != nil {
-		return nil, fmt.Errorf("upstream %q: %w", rawURL, err)
+// No call is made before one is asked for, but health checks and names begin at once.
+func New(url string, opts Options) (*Upstream, error) { return NewPool([]string{url}, opts) }
+
+// NewPool returns the upstream of several servers. Either all or none of them
+// speak HTTP/2 alone.
+func NewPool(urls []string, opts Options) (*Upstream, error) {
+	if len(urls) == 0 {
+		return nil, errors.New("upstream: no server")
 	}
-	u := &Upstream{name: cmp.Or(opts.Name, rawURL), target: at}
-	if opts.Log == nil {
-		opts.Log = slog.Default()
+	u := &Upstream{name: cmp.Or(opts.Name, urls[0]), opts: opts.withDefaults()}
+	for _, raw := range urls {
+		at, err := parse(raw)
+		at.timeout = u.opts.Connect
+		if err != nil {
+			return nil, fmt.Errorf("upstream %q: %w", raw, err)
+		}
+		if u.h2 = at.http2(); len(u.targets) > 0 && u.targets[0].http2() != u.h2 {
+			return nil, fmt.Errorf("upstream %q: some of its servers speak HTTP/1.1, and others HTTP/2 alone", u.name)
+		}
+		if slices.ContainsFunc(u.targets, func(t target) bool { return t.url == raw }) {
+			return nil, fmt.Errorf("upstream %q: given twice", raw)
+		}
+		u.targets = append(u.targets, at)
 	}
-	cfg := opts.TLS.Clone()
-	if cfg == nil {
-		cfg = &tls.Config{MinVersion: tls.VersionTLS12}
+	if u.opts.Breaker.Share > 1 {
+		return nil, fmt.Errorf("upstream %q: the breaker's share is over 1", u.name)
 	}
-	cfg.ServerName = cmp.Or(cfg.ServerName, at.host)
-	u.tls = cfg
-	transport := newTransport(at, cfg.Clone())
-	u.proxy = newProxy(u.name, at, transport, opts.Log)
-	u.close = transport.CloseIdleConnections
-	if !at.http2() {
-		return u, nil
+	u.ctx, u.cancel = context.WithCancel(context.Background())
+	u.budget = newBudget(u.opts.Retries.Budget)
+	u.breaker.Breaker = u.opts.Breaker
+	u.breaker.changed = func(open bool) {
+		u.opts.Log.Warn("circuit breaker", "upstream", u.name, "open", open)
 	}
-	u.streams = h2.NewUpstream(h2.UpstreamConfig{
-		Name: u.name, Dial: at.dialH2(cfg), Prepare: prepare, Limits: opts.Streams, Log: opts.Log,
-	})
-	u.close = func() {
-		transport.CloseIdleConnections()
-		u.streams.Close()
+	u.relay = new(u.Relay())
+	u.relay.Prepare = func(r *h2.Request, call *protocols.Call) string {
+		Prepare(r, call)
+		return ""
+	}
+	u.handler = h2.NewHandler(u.serveStream)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	names := false
+	for _, at := range u.targets {
+		u.addLocked(u.newServer(at, at.url))
+		names = names || at.isName()
+	}
+	u.renewLocked(time.Now())
+	if names && u.opts.Resolve > 0 {
+		u.work.Go(func() { u.resolve(u.ctx, u.opts.lookup) })
 	}
 	return u, nil
 }
 
-// Schemes are those that New takes, without "+unix".
-func Schemes() []string {
-	return []string{schemeHTTP, schemeHTTPS, schemeH2C, schemeGRPC, schemeGRPCS}
+// Relay is how streams go to its servers, for a route that adds what it wants
+// else. Only for one that speaks HTTP/2.
+func (u *Upstream) Relay() h2.Relay {
+	return h2.Relay{Pick: u.pickStream, Retries: u.opts.Retries.Most, Backoff: u.opts.Retries.Backoff}
 }
 
-// Check says what is wrong with the URL of a server, or else whether the server
-// speaks HTTP/2 alone. The error does not quote the URL: there may be a password in it.
-func Check(rawURL string) (http2 bool, err error) {
-	at, err := parse(rawURL)
-	return at.http2(), err
-}
-
-// http2 reports whether the server speaks HTTP/2 alone.
-func (t target) http2() bool { return t.scheme != schemeHTTP && t.scheme != schemeHTTPS }
-
-// parse reads a URL, or says what is wrong with it.
-func parse(raw string) (target, error) {
-	fail := func(why string) (target, error) { return target{}, errors.New(why) }
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme == "" || u.Opaque != "" && !strings.HasSuffix(u.Scheme, "+unix") {
-		return fail("want a URL, as http://127.0.0.1:8080 or grpc://127.0.0.1:50051")
+// pickStream chooses a server for a stream.
+func (u *Upstream) pickStream(r *h2.Request, call *protocols.Call, tried []h2.Member) h2.Member {
+	a := asking{call, r.Get}
+	var s *server
+	switch {
+	case len(tried) == 0:
+		u.budget.call()
+		s = u.choose(&a, nil)
+	case u.budget.spend():
+		s = u.choose(&a, func(s *server) bool { return slices.Contains(tried, h2.Member(s)) })
 	}
-	at := target{scheme: u.Scheme, network: "tcp", addr: u.Host, host: u.Hostname()}
-	if s, ok := strings.CutSuffix(u.Scheme, "+unix"); ok {
-		at.scheme, at.network, at.addr = s, networkUnix, u.Path
-		if u.Host != "" || len(u.Path) < 2 {
-			return fail("want three slashes before the path of a socket, as grpc+unix:///run/app.sock")
-		}
+	if s == nil {
+		return nil
 	}
-	port := ""
-	switch at.scheme {
-	case schemeHTTP:
-		port = "80"
-	case schemeHTTPS, schemeGRPCS:
-		port = "443"
-	case schemeH2C, schemeGRPC:
-	default:
-		return fail("the scheme is none of http, https, h2c, grpc, grpcs")
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return fail("credentials, a query and a fragment have no place here")
-	}
-	if at.network == networkUnix {
-		return at, nil
-	}
-	if u.Path != "" && u.Path != "/" {
-		return fail("a path has no place here: requests bring their own")
-	}
-	if at.host == "" {
-		return fail("the host is missing")
-	}
-	switch n, err := strconv.ParseUint(u.Port(), 10, 16); {
-	case u.Port() == "" && port == "":
-		return fail("the port is missing")
-	case u.Port() == "":
-		at.addr = net.JoinHostPort(at.host, port)
-	case err != nil || n == 0:
-		return fail("the port is a number from 1 to 65535")
-	}
-	return at, nil
+	return s
 }
 
 // String is the name it was given, or its URL.
 func (u *Upstream) String() string { return u.name }
 
-// Streams is where the switch sends HTTP/2 streams; nil if the server speaks
-// HTTP/1 alone.
+// HTTP2 reports whether its servers speak HTTP/2 alone: gRPC calls go there, and
+// no WebSockets.
+func (u *Upstream) HTTP2() bool { return u.h2 }
+
+// Streams is where the switch sends HTTP/2 streams: gRPC calls only if the servers
+// speak HTTP/2.
 func (u *Upstream) Streams() h2.Backend {
-	if u.streams == nil {
-		return nil
+	if !u.h2 {
+		return u.handler
 	}
-	return u.streams
+	return u.relay
 }
 
 // ServeHTTP hands a request on that net/http has taken.
-func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) { u.proxy.ServeHTTP(w, r) }
-
-// Stats are counts of its HTTP/2 connections for streams.
-func (u *Upstream) Stats() h2.UpstreamStats {
-	if u.streams == nil {
-		return h2.UpstreamStats{}
+func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if u.h2 {
+		RefuseHTTP(w, r, u.DoHTTP(w, r, Changes{}))
+		return
 	}
-	return u.streams.Stats()
+	u.serveHTTP(w, r)
+}
+
+// Stats are counts of its connections, but for WebSockets, and of what is in
+// flight on them.
+func (u *Upstream) Stats() (st h2.UpstreamStats) {
+	u.mu.Lock()
+	servers := slices.Concat(u.servers, u.removed)
+	u.mu.Unlock()
+	for _, s := range servers {
+		var one h2.UpstreamStats
+		if s.client != nil {
+			c := s.client.Stats()
+			one = h2.UpstreamStats{Conns: c.Open, Streams: c.Active, Waiting: c.Waiting, Failed: c.Failed}
+		} else {
+			one = s.streams.Stats()
+		}
+		st.Conns += one.Conns
+		st.Streams += one.Streams
+		st.Waiting += one.Waiting
+		st.Failed += one.Failed
+	}
+	return st
+}
+
+// ServerStats is what is known of one server at one moment.
+type ServerStats struct {
+	// Name is its URL, with the address if that was looked up.
+	Name string
+	// Active are the calls in flight, Calls those that have ended, and Faults
+	// those of them that the server did wrong.
+	Active, Calls, Faults int64
+	// Sick is what the health check says, Ejected that it is left out for
+	// errors.
+	Sick, Ejected bool
+}
+
+// Servers returns what is known of its servers.
+func (u *Upstream) Servers() (list []ServerStats) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := time.Now()
+	for _, s := range u.servers {
+		list = append(list, ServerStats{
+			Name: s.name, Active: s.active.Load(), Calls: s.calls.Load(), Faults: s.faults.Load(),
+			Sick: s.sick, Ejected: now.Before(s.ejected),
+		})
+	}
+	return list
+}
+
+// InFlight is how many calls its servers have, WebSockets among them.
+func (u *Upstream) InFlight() (n int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, s := range slices.Concat(u.servers, u.removed) {
+		n += s.active.Load()
+	}
+	return n
 }
 
 // Close cuts its connections off, once nobody sends it anything any more.
-func (u *Upstream) Close() { u.close() }
-
-// What holds of every upstream.
-const (
-	// DialTimeout is how long it may take to reach a server, and again to shake
-	// hands with it.
-	DialTimeout = 5 * time.Second
-	// unacked is how long a server's host may be silent before its connections
-	// are given up, whether something was sent or not.
-	unacked = 30 * time.Second
-)
-
-func (t target) dial(ctx context.Context) (net.Conn, error) {
-	d := net.Dialer{Timeout: DialTimeout}
-	if t.network == "tcp" {
-		d.Control = control
-		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: unacked / 2, Interval: unacked / 6, Count: 3}
+func (u *Upstream) Close() {
+	u.cancel()
+	u.mu.Lock()
+	u.closed = true
+	servers := slices.Concat(u.servers, u.removed)
+	u.mu.Unlock()
+	u.work.Wait()
+	for _, s := range servers {
+		s.close()
 	}
-	return d.DialContext(ctx, t.network, t.addr)
+	u.handler.Close()
 }
 
 // DialHTTP1 opens a connection of its own on which HTTP/1.1 is spoken, for what
-// takes one over: a WebSocket.
+// takes one over: a WebSocket. Where a server cannot be reached it tries another.
 func (u *Upstream) DialHTTP1(ctx context.Context) (net.Conn, error) {
-	nc, err := u.target.dial(ctx)
-	if err != nil || u.target.scheme != schemeHTTPS {
-		return nc, err
-	}
-	cfg := u.tls.Clone()
-	cfg.NextProtos = []string{"http/1.1"}
-	tc := tls.Client(nc, cfg)
-	if err := tc.HandshakeContext(ctx); err != nil {
-		_ = nc.Close() // the handshake's error says more
-		return nil, err
-	}
-	return tc, nil
-}
-
-// errNoH2 is what a TLS server is told off for.
-var errNoH2 = errors.New("the server does not offer h2 (ALPN)")
-
-// dialH2 gives the function that dials connections for streams.
-func (t target) dialH2(cfg *tls.Config) func(context.Context) (net.Conn, error) {
-	return func(ctx context.Context) (net.Conn, error) {
-		nc, err := t.dial(ctx)
-		if err != nil {
+	a := asking{protocols.CallFrom(ctx), func(string) string { return "" }}
+	u.budget.call()
+	var tried []*server
+	err := errNoServer
+	for {
+		s := u.choose(&a, func(s *server) bool { return slices.Contains(tried, s) })
+		if s == nil {
 			return nil, err
 		}
-		nc = nbio.Wrap(nc)
-		if t.scheme != schemeGRPCS {
-			return nc, nil
+		nc, failed := s.dialHTTP1(ctx)
+		if failed == nil {
+			return &tracked{Conn: nc, server: s}, nil
 		}
-		cfg := cfg.Clone()
-		cfg.NextProtos = []string{"h2"}
-		tc := tls.Client(nc, cfg)
-		if err := tc.HandshakeContext(ctx); err != nil {
-			_ = nc.Close() // the handshake's error says more
+		err = failed
+		if ctx.Err() != nil {
+			s.ended(unknown)
 			return nil, err
 		}
-		if tc.ConnectionState().NegotiatedProtocol != "h2" {
-			_ = tc.Close()
-			return nil, errNoH2
+		s.ended(bad)
+		if tried = append(tried, s); len(tried) > u.opts.Retries.Most || !u.budget.spend() {
+			return nil, err
 		}
-		return tc, nil
 	}
 }
 
-// The names under which a server learns of the client and the call.
-const (
-	forwardedFor   = "x-forwarded-for"
-	forwardedProto = "x-forwarded-proto"
-	forwardedHost  = "x-forwarded-host"
-	requestID      = "x-request-id"
-)
-
-// fields is the head of a request, of HTTP/1.1 or HTTP/2.
-type fields interface {
-	Get(name string) string
-	Set(name, value string)
-}
-
-// forward tells the server who asks, behind those that a trusted proxy says
-// it asks for. What an untrusted client said of itself has been taken out before.
-func forward(out fields, before string, call *protocols.Call) {
-	from := call.Conn.Remote.Addr().String()
-	if !call.Conn.Remote.IsValid() {
-		from = netip.IPv4Unspecified().String()
-	}
-	if before != "" {
-		from = before + ", " + from
-	}
-	out.Set(forwardedFor, from)
-	if out.Get(forwardedProto) == "" {
-		proto := "http"
-		if call.Conn.TLS != nil {
-			proto = "https"
-		}
-		out.Set(forwardedProto, proto)
-	}
-	if out.Get(forwardedHost) == "" && call.Host != "" {
-		out.Set(forwardedHost, call.Host)
-	}
-	out.Set(requestID, call.RequestID())
-}
-
-// prepare is forward for a stream.
-func prepare(r *h2.Request, call *protocols.Call) { forward(r, r.Get(forwardedFor), call) }
-
-// Forward is for a request of HTTP/1.1 that is handed on with the header out, as
-// a WebSocket's handshake is.
-func Forward(out http.Header, in *http.Request) {
-	if call := protocols.CallFrom(in.Context()); call != nil {
-		forward(out, strings.Join(in.Header.Values("X-Forwarded-For"), ", "), call)
-	}
-}
+var errNoServer = errors.New("no server is available")

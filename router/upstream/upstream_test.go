@@ -27,8 +27,8 @@ func TestURLs(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 			continue
 		}
-		if got := u.Streams() != nil; got != streams {
-			t.Errorf("%s: takes streams: %v, want %v", url, got, streams)
+		if got := u.HTTP2(); got != streams {
+			t.Errorf("%s: speaks HTTP/2: %v, want %v", url, got, streams)
 		}
 		if u.String() != url {
 			t.Errorf("%s is called %s", url, u)

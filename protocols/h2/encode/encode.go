@@ -1,6 +1,10 @@
 package encode
 
-import "golang.org/x/net/http2/hpack"
+import (
+	"strings"
+
+	"golang.org/x/net/http2/hpack"
+)
 
 const (
 	// entries is how many of the last additions to the table are remembered.
@@ -132,7 +136,8 @@ func (e *Encoder) Once(b []byte, name string, value []byte) []byte {
 }
 
 func (e *Encoder) add(f *hpack.HeaderField) {
-	if at := (entry{f.Name, f.Value, e.total}); len(e.ring) < entries {
+	// Copies: these may be parts of a whole head, which would live as long.
+	if at := (entry{strings.Clone(f.Name), strings.Clone(f.Value), e.total}); len(e.ring) < entries {
 		e.ring = append(e.ring, at)
 	} else {
 		e.ring[e.count%entries] = at
