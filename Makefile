@@ -44,7 +44,7 @@ test: ## all that Go alone can run; as root with apt also what needs other progr
 	fi
 
 .PHONY: suites
-suites: $(BIN)/suites ## h2spec, the grpc interop client and grpcurl, from the Go module proxy
+suites: $(BIN)/suites ## h2spec, the grpc interop client, grpcurl and pebble, from the Go module proxy
 	go test -tags $(TAGS),suites -count=1 ./internal/suites
 
 .PHONY: test-clients

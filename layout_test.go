@@ -84,12 +84,13 @@ var mayImport = []struct {
 	{"protocols/nbio", nil, "a socket knows nothing of what is written to it"},
 	{"protocols/", []string{"protocols"}, "siblings that know wires never import each other: a handler of one protocol must not depend on another's"},
 	{"certs", nil, "certificates are for any server"},
+	{"certs/acme", nil, "a certs.Source by its methods alone; nothing else is to link a CA's client"},
 	{"proto/", nil, "generated code is for any client"},
 	{"router/upstream", []string{"protocols", "protocols/h2", "protocols/nbio", "protocols/proxy"}, "it dials for the switch, and knows no client"},
 	{"router/config", []string{"router/upstream"}, "a file's meaning is for others to act on; what a server's URL may be, upstream says"},
 	{"router", []string{"protocols/", "certs", "router/upstream"}, "router knows wires and policies both"},
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
-	{"internal/edge", []string{"router", "router/", "protocols/", "certs", "proto/"}, "assembles everything for the binary"},
+	{"internal/edge", []string{"router", "router/", "protocols/", "certs", "certs/", "proto/"}, "assembles everything for the binary"},
 	{"internal/", []string{"internal/", "router", "router/", "protocols/", "certs", "proto/", "oneporttest"}, "test tools may look at everything"},
 	{"cmd/oneport", []string{"internal/edge", "router", "protocols/rest", "certs", "router/config"}, "main only connects the process to the library"},
 	{"examples/", []string{"router", "protocols/", "certs", "proto/", "oneporttest", "examples/"}, "an example uses what an embedder can use: nothing internal"},
@@ -133,6 +134,9 @@ var oneImporter = []struct {
 	{"github.com/pires/go-proxyproto", []string{"protocols/mux"}, "a PROXY header is read before anything else"},
 	{"github.com/gin-gonic/gin", []string{"protocols/rest", "router", "examples/", "bench"}, "a Gin engine is an http.Handler everywhere else; router's and examples' tests are embedders"},
 	{"github.com/gorilla/websocket", []string{"protocols/ws", "client", "oneporttest", "router", "internal/", "examples/", "bench"}, "serving is ws's business; the others are clients in tests"},
+	{"github.com/caddyserver/certmagic", []string{"certs/acme"}, "it opens listeners and has defaults of its own; the fence stands there"},
+	{"github.com/mholt/acmez", []string{"certs/acme"}, "certmagic's ACME client; the two go together"},
+	{"go.uber.org/zap", []string{"certs/acme"}, "certmagic logs with it; everybody else has log/slog"},
 	{"go.yaml.in/yaml/v4", []string{"router/config"}, "it is young; and a file that others read would have rules of their own"},
 	{"github.com/santhosh-tekuri/jsonschema/v6", []string{"router/config"}, "only a test asks whether the schema is one; the binary prints it and does not need it"},
 	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},
@@ -156,7 +160,7 @@ func TestLibrariesHaveOneImporter(t *testing.T) {
 
 // An embedder links what it uses: no Redis, no ACME, no OpenTelemetry SDK.
 func TestEmbeddingIsLean(t *testing.T) {
-	forbidden := []string{"redis", "certmagic", "go.opentelemetry.io/otel/sdk", "centrifuge", "prometheus", "cobra", "yaml.in", "jsonschema"}
+	forbidden := []string{"redis", "certmagic", "acmez", "go.uber.org/zap", "go.opentelemetry.io/otel/sdk", "centrifuge", "prometheus", "cobra", "yaml.in", "jsonschema"}
 	for _, p := range list(t) {
 		if p.rel() != "examples/embed" {
 			continue
@@ -212,6 +216,11 @@ var onlyIn = []struct {
 	{"signal.NotifyContext", []string{"cmd/", "examples/"}, "signals are the process's business"},
 	{"flag.Parse", []string{"cmd/", "bench/", "examples/"}, "flags are the process's business"},
 	{"cm.MatchWithWriters", nil, "a SETTINGS frame before the server's own breaks curl 10 times in 10"},
+	{"certmagic.NewACMEIssuer", nil, "it opens listeners whenever it finds the port free; certs/acme has an issuer of its own"},
+	{"certmagic.NewDefault", nil, "its configuration and cache are package state"},
+	{"certmagic.HTTPS", nil, "it listens"},
+	{"certmagic.Listen", nil, "it listens"},
+	{"certmagic.TLS", nil, "its configuration is package state"},
 	{"log.Fatal", []string{"examples/"}, "a library never ends its process"},
 	{"http.ListenAndServe", nil, "the default server has no timeouts"},
 	{"http.Handle", nil, "the default mux is package state"},

@@ -43,8 +43,18 @@ func suites() []uint16 {
 }
 
 // Config builds the tls.Config of a server. src and the client CAs must have
-// been loaded; later changes of theirs take effect with the next handshake.
+// been loaded; later changes of theirs take effect with the next handshake. If
+// src is Challenged, a handshake that is a challenge selects acme-tls/1 and is
+// good for nothing else.
 func Config(src Source, opts Options) *tls.Config {
+	base := clientConfig(src, opts)
+	if c, ok := src.(Challenged); ok {
+		answerChallenges(base, c)
+	}
+	return base
+}
+
+func clientConfig(src Source, opts Options) *tls.Config {
 	base := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		CipherSuites:   suites(),

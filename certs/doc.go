@@ -11,6 +11,8 @@
 // whole. A pair that does not match, has expired or cannot be read is reported
 // and changes nothing.
 //
+// certs/acme has certificates of a CA such as Let's Encrypt, renewed by itself.
+//
 // TLS is 1.2 and 1.3, forward secret and authenticated-encryption suites
 // only; the order of curves is Go's, X25519MLKEM768 first. ALPN offers h2 and
 // http/1.1.

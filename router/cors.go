@@ -133,7 +133,7 @@ func (c *CORS) preflight(origin, method, fields string) (answer []pair) {
 // handler answers a preflight that net/http has taken.
 func (c *CORS) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, p := range c.preflight(r.Header.Get("Origin"), r.Header.Get(fieldWants), r.Header.Get(fieldFields)) {
+		for _, p := range c.preflight(r.Header.Get("Origin"), r.Header.Get("Access-Control-Request-Method"), r.Header.Get("Access-Control-Request-Headers")) {
 			w.Header().Set(p.name, p.value)
 		}
 		w.WriteHeader(http.StatusNoContent)

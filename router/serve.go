@@ -156,7 +156,7 @@ func (s *Server) build(listeners []Listener) (*port, error) {
 	rest.Adopt(web, s.TrustedProxies, s.Log)
 	p.web = rest.NewServer(s.restOptions(&shared{rpc: p.rpc, sockets: sockets, table: &s.table, web: web}))
 	p.buildSwitch(listeners[0].Listener.Addr())
-	p.plain = rest.NewPlainServer(s.RedirectPlain, s.Log)
+	p.plain = rest.NewPlainServer(s.RedirectPlain, s.challenge(), s.Log)
 	p.queue = mux.NewQueue(listeners[0].Listener.Addr())
 	p.plains = mux.NewQueue(listeners[0].Listener.Addr())
 	if err := p.buildMuxes(listeners); err != nil {
@@ -236,8 +236,19 @@ func (p *port) buildTLS() (*tls.Config, error) {
 			return nil, err
 		}
 	}
-	cfg := certs.Config(p.Certs, certs.Options{ClientAuth: p.ClientAuth})
-	return cfg, certs.Check(cfg, p.Certs.Names())
+	cfg, names := certs.Config(p.Certs, certs.Options{ClientAuth: p.ClientAuth}), p.Certs.Names()
+	if len(names) == 0 && p.challenge() != nil {
+		return cfg, nil // there is nothing to try until the CA has issued one
+	}
+	return cfg, certs.Check(cfg, names)
+}
+
+// challenge is how Certs answers a CA's plaintext requests; nil if it has no CA.
+func (s *Server) challenge() rest.Challenge {
+	if c, ok := s.Certs.(certs.Challenged); ok {
+		return c.ChallengeText
+	}
+	return nil
 }
 
 // warnings says what will hurt later.

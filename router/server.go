@@ -41,8 +41,9 @@ type Server struct {
 	// Listeners replaces Addr when there is more than one, or one with options.
 	Listeners []Listener
 
-	// Certs gives the certificates: certs.Files, certs.Dev, certs.Static.
-	// Nil makes every listener a plaintext one.
+	// Certs gives the certificates: certs.Files, certs.Dev, certs.Static, an
+	// acme.Source. Nil makes every listener a plaintext one. The challenges of a
+	// certs.Challenged are answered on all listeners, before Routes and Guards.
 	Certs certs.Source
 
 	// ClientAuth asks clients for certificates. Zero asks for none.
@@ -310,6 +311,7 @@ func (s *Server) restOptions(h http.Handler) rest.Options {
 		IdleTimeout:    s.Limits.Idle,
 		Streams:        s.Limits.Streams,
 		TrustedProxies: s.TrustedProxies,
+		Challenge:      s.challenge(),
 		Guards:         s.guards(),
 		Log:            s.Log,
 		Access:         s.Access,

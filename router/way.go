@@ -158,7 +158,7 @@ func (w *way) rewrite(asked string) string {
 		query = "?" + query
 	}
 	rest, ok := strings.CutPrefix(raw, w.Path)
-	if !ok || strings.Contains(raw, "/.") || strings.Contains(raw, "//") { // it was compared cleaned: so it is sent
+	if decoded, _ := url.PathUnescape(raw); !ok || decoded != path { // it was compared cleaned: so it is sent
 		rest = (&url.URL{Path: strings.TrimPrefix(path, w.Path)}).EscapedPath()
 	}
 	if !strings.HasSuffix(w.Path, "/") {

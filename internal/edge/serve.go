@@ -82,24 +82,6 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	return e, nil
 }
 
-// source is where the file's certificates come from; nil without any.
-func source(cfg *config.Config) certs.Source {
-	encrypted := func(l config.Listener) bool { return !l.Plaintext }
-	switch {
-	case !slices.ContainsFunc(cfg.Listen, encrypted): // no listener has TLS
-		return nil
-	case cfg.TLS.Dev:
-		return certs.Dev("certs/dev")
-	case len(cfg.TLS.Certificates) == 0:
-		return nil
-	}
-	files := new(certs.FileSource)
-	for _, c := range cfg.TLS.Certificates {
-		files.Pairs = append(files.Pairs, certs.Pair{Cert: c.Cert, Key: c.Key})
-	}
-	return files
-}
-
 func passthrough(cfg *config.Config) (list []mux.Passthrough) {
 	for i := range cfg.Routes {
 		if r := &cfg.Routes[i]; r.Passthrough != "" {
@@ -201,26 +183,6 @@ func Check(cfg *config.Config) error {
 		up.Close()
 	}
 	return errors.Join(err, checkTLS(cfg))
-}
-
-// checkTLS loads what the file names for TLS. A development certificate is made
-// when it is served.
-func checkTLS(cfg *config.Config) error {
-	src := source(cfg)
-	if src == nil || cfg.TLS.Dev {
-		return nil
-	}
-	at := fmt.Sprintf("%s:%d:%d: tls", cfg.File, cfg.TLS.Pos.Line, cfg.TLS.Pos.Col)
-	var errs []error
-	if err := src.Load(); err != nil {
-		errs = append(errs, fmt.Errorf("%s: %w", at, err))
-	}
-	if cfg.TLS.ClientCA != "" {
-		if err := certs.CAFile(cfg.TLS.ClientCA).Load(); err != nil {
-			errs = append(errs, fmt.Errorf("%s.client_ca: %w", at, err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // Reload replaces the routes by those of another file. Calls in flight go on as

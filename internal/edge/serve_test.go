@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/oneport-edge/oneport/certs"
 	"github.com/oneport-edge/oneport/internal/edge"
 	"github.com/oneport-edge/oneport/oneporttest"
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
@@ -228,5 +231,42 @@ func TestReloadOfABadFile(t *testing.T) {
 		if plan, err := e.Reload(cfg); err != nil || !slices.Equal(plan.Restart, []string{"listen"}) {
 			t.Errorf("%+v, %v", plan, err)
 		}
+	}
+}
+
+// A CA that is to be asked, or another one, waits for a restart.
+func TestReloadOfCA(t *testing.T) {
+	addr := behind(t)
+	text := "listen: \"127.0.0.1:8443\"\ntls: %s\nupstreams: { web: { servers: [\"http://" + addr + "\"] } }\nroutes: [{ path: /, to: web }]\n"
+	storage := filepath.Join(t.TempDir(), "acme")
+	with := func(more string) string {
+		return fmt.Sprintf(text, fmt.Sprintf("{ acme: { domains: [one.test], storage: %q%s } }", storage, more))
+	}
+	e, err := edge.Serve(parse(t, with("")), slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if _, ok := e.Server.Certs.(certs.Challenged); !ok {
+		t.Errorf("certificates come from %T", e.Server.Certs)
+	}
+	for name, tc := range map[string]struct {
+		text string
+		want []string
+	}{
+		"the same":    {"# a line more\n" + with(""), nil},
+		"another CA":  {with(", ca: \"https://ca.test/dir\""), []string{"tls"}},
+		"a challenge": {with(", challenges: [http-01]"), []string{"tls"}},
+		"no CA":       {fmt.Sprintf(text, "{ dev: true }"), []string{"tls"}},
+	} {
+		if plan, err := e.Reload(parse(t, tc.text)); err != nil || !slices.Equal(plan.Restart, tc.want) {
+			t.Errorf("%s: %+v, %v", name, plan, err)
+		}
+	}
+	if _, err := e.Reload(parse(t, with(", ca_roots: none.pem"))); err == nil || !strings.Contains(err.Error(), "oneport.yaml:2:14: tls.acme: ") {
+		t.Errorf("roots that are not there: %v", err)
+	}
+	if _, err := os.Stat(storage); err == nil {
+		t.Error("a check has made the storage")
 	}
 }

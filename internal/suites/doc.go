@@ -1,6 +1,7 @@
 // Package suites runs other people's test suites against a real port: h2spec,
-// the gRPC interop client and grpcurl, which come from the Go module proxy
-// (tools/suites). It has tests only, behind the build tag suites:
+// the gRPC interop client and grpcurl, and has certificates of pebble, Let's
+// Encrypt's test CA. They come from the Go module proxy (tools/suites). It has
+// tests only, behind the build tag suites:
 //
 //	make suites
 //

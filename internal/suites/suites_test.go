@@ -21,8 +21,17 @@ import (
 	"github.com/oneport-edge/oneport/router/upstream"
 )
 
+// built is where the tests build oneport.
+var built string
+
 func TestMain(m *testing.M) {
 	rest.Quiet()
+	dir, err := os.MkdirTemp("", "oneport")
+	if err != nil {
+		panic(err)
+	}
+	built = dir
+	defer os.RemoveAll(dir)
 	m.Run()
 }
 

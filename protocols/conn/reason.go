@@ -25,6 +25,7 @@ const (
 	ReasonClientCert                     // client certificate missing or not acceptable
 	ReasonHandshake                      // the handshake failed otherwise
 	ReasonHandshakeTimeout               // the handshake was not finished at the deadline
+	ReasonChallenge                      // a CA's TLS-ALPN challenge was answered: nothing else follows
 	ReasonTunnelDial                     // passthrough: the upstream could not be reached
 	ReasonKilled                         // closed by name
 	ReasonDrained                        // closed because the server ends
@@ -35,7 +36,7 @@ var reasonNames = [numReasons]string{
 	"done", "over_total", "over_per_ip", "over_pre_route", "proxy_missing", "proxy_invalid",
 	"silent", "silent_timeout", "first_bytes", "unknown_bytes", "plain_on_tls", "tls_on_plain",
 	"hello", "hello_timeout", "handshake_slot", "no_alpn", "client_cert", "handshake", "handshake_timeout",
-	"tunnel_dial", "killed", "drained",
+	"challenge", "tunnel_dial", "killed", "drained",
 }
 
 // String gives the reason in snake case.

@@ -19,6 +19,10 @@ import (
 // below 4 KiB.
 const HelloBytes = 16 << 10
 
+// challengeProtocol is selected in handshakes by which a CA sees that a name is
+// ours, and in no others. The connection ends behind them (RFC 8737, 3).
+const challengeProtocol = "acme-tls/1"
+
 // errNoSlot ends a handshake that found no free slot before its deadline.
 var errNoSlot = errors.New("mux: no handshake slot became free in time")
 
@@ -81,6 +85,11 @@ func (m *Mux) serveTLS(c *conn.Conn) {
 	}
 
 	state := tc.ConnectionState()
+	if state.NegotiatedProtocol == challengeProtocol {
+		_ = tc.CloseWrite() // the CA has seen the certificate
+		m.drop(c, conn.ReasonChallenge, nil)
+		return
+	}
 	kind := protocols.KindHTTP1 // no ALPN: node, ws, gorilla and Python offer none
 	if state.NegotiatedProtocol == "h2" {
 		kind = protocols.KindHTTP2

@@ -60,6 +60,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(rw, why, status)
 		return
 	}
+	if r.TLS == nil && s.opts.Challenge.answer(rw, r) {
+		return
+	}
 	if len(s.opts.Guards) > 0 {
 		call.Header = r.Header.Get
 		in, err := protocols.Admit(ctx, s.opts.Guards, call)

@@ -244,7 +244,7 @@ func (c trackedConn) Step(protocols.State) bool { return true }
 
 func TestPlainServer(t *testing.T) {
 	t.Parallel()
-	s := rest.NewPlainServer(true, nil)
+	s := rest.NewPlainServer(true, nil, nil)
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -38,6 +38,11 @@ type Options struct {
 	// Streams bounds the concurrent streams of an HTTP/2 connection. Zero means 100.
 	Streams int
 
+	// Challenge answers requests by which a CA sees that a host is ours, of GET
+	// and plaintext HTTP/1 below /.well-known/acme-challenge/; false leaves them
+	// to the others. It comes before Guards. Nil answers none.
+	Challenge Challenge
+
 	// Guards are asked in this order whether a request may go on to Handler.
 	Guards []protocols.Guard
 

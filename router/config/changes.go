@@ -10,13 +10,13 @@ import (
 // changes reads what a route does with its calls on the way.
 func (w *walker) changes(r *Route, o object, d *destinations) {
 	if r.Redirect != "" || o.get(keyRedirect).given() {
-		for _, key := range []string{"rewrite", "rewrite_host", "request_headers", "response_headers", keyCORS, keyFallback, "mirror", keyAnswerTimeout, keyCallTimeout} {
+		for _, key := range []string{keyRewrite, "rewrite_host", keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyAnswerTimeout, keyCallTimeout} {
 			o.get(key).refuse("has no place beside redirect")
 		}
 		return
 	}
 	if d.kind != keyPath {
-		for _, key := range []string{"rewrite", keyCORS, "mirror"} {
+		for _, key := range []string{keyRewrite, keyCORS, keyMirror} {
 			o.get(key).refuse("goes with path alone")
 		}
 		o.get(keyAnswerTimeout).refuse("goes with path; for a gRPC call there is call_timeout")
@@ -25,22 +25,22 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 		o.get(keyCallTimeout).refuse("goes with grpc; for a path there is answer_timeout")
 	}
 	if d.kind == keyWebSocket {
-		for _, key := range []string{"rewrite_host", "request_headers", "response_headers", keyFallback} {
+		for _, key := range []string{"rewrite_host", keyRequestHeaders, keyResponseHeaders, keyFallback} {
 			o.get(key).refuse("is not for websocket")
 		}
 		return
 	}
-	r.Rewrite = w.rewrite(r, o.get("rewrite"))
+	r.Rewrite = w.rewrite(r, o.get(keyRewrite))
 	if hosts := w.hosts(o.get("rewrite_host")); len(hosts) == 1 {
 		if r.RewriteHost = hosts[0]; strings.HasPrefix(hosts[0], "*") {
 			o.get("rewrite_host").problemf("a server is asked for one host, not for %s", shown(hosts[0]))
 		}
 	}
-	r.Request, r.Response = w.edits(o.get("request_headers"), "routes[].request_headers"), w.edits(o.get("response_headers"), "routes[].response_headers")
+	r.Request, r.Response = w.edits(o.get(keyRequestHeaders), "routes[].request_headers"), w.edits(o.get(keyResponseHeaders), "routes[].response_headers")
 	r.CORS = w.cors(o.get(keyCORS))
 	r.Fallback = w.fallback(r, o.get(keyFallback), d)
 	if d.kind == keyPath {
-		r.Mirror = w.mirror(r, o.get("mirror"), d)
+		r.Mirror = w.mirror(r, o.get(keyMirror), d)
 		if v := o.get(keyAnswerTimeout); v.given() {
 			r.AnswerTimeout = v.duration()
 		}

@@ -41,6 +41,20 @@ type TLS struct {
 	ClientCA     string
 	ClientAuth   string // "", "optional" or "required"
 	AnyHost      bool   // calls for other hosts than their connection's are served with client certificates too
+	ACME         *ACME  `json:",omitempty"` // nil if no CA is asked
+}
+
+// ACME is a CA that is asked for certificates. Paths are absolute.
+type ACME struct {
+	Pos        Pos
+	Domains    []string // in lower case
+	Email      string   // may be empty
+	CA         string   // the URL of its directory
+	CARoots    string   // "" for those of the system
+	Storage    string
+	Challenges []string // tls-alpn-01 and http-01, in the order of what is tried; nil for both
+	KeyID      string   // of an external account, with MACKeyFile; "" without one
+	MACKeyFile string
 }
 
 // Certificate is a pair of PEM files.

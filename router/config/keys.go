@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// This file, keys_upstreams.go and keys_routes.go are the one place that says what
+// This file, keys_acme.go, keys_upstreams.go and keys_routes.go are the one place that says what
 // may stand in a file: each key with its type, its default, and the paragraph that
 // explains it. The walkers refuse what is not in here and take defaults and bounds
 // from here; Schema and docs/configuration.md are made of it.
@@ -79,8 +79,10 @@ const day = 24 * time.Hour
 var mappings = []mapping{
 	{path: "", keys: fileKeys},
 	{path: "listen[]", keys: listenKeys},
-	{path: keyTLS, keys: tlsKeys, about: "Exactly one of `certificates` and `dev: true`, if any listener has TLS."},
+	{path: keyTLS, keys: tlsKeys, about: "`certificates`, `acme` or both, or else `dev: true`, if any listener has TLS. Of both, `certificates` are for their names."},
 	{path: "tls.certificates[]", keys: certificateKeys},
+	{path: "tls.acme", keys: acmeKeys, about: acmeAbout},
+	{path: "tls.acme.external_account", keys: externalAccountKeys},
 	{path: "upstreams.*", keys: upstreamKeys},
 	{path: "upstreams.*.hash", keys: hashKeys, oneOf: [][]string{{keyHeader, "cookie", keyClientIP}}, about: "Exactly one of them."},
 	{path: "upstreams.*.health", keys: healthKeys, oneOf: [][]string{{keyPath, keyGRPC, keyTCP}}, about: "Exactly one of `path`, `grpc` and `tcp`."},
@@ -161,7 +163,10 @@ var tlsKeys = []key{
 		name: "any_host", is: boolean(), otherwise: "false", with: []string{keyClientCA},
 		about: "`true` serves such calls all the same: for clients that send no server name, or another one. Goes with `client_ca`.",
 	},
-	{name: "acme", later: true},
+	{
+		name: "acme", is: submapping(), without: "none",
+		about: "Certificates of a CA that speaks ACME, as Let's Encrypt does, had and renewed by oneport itself.",
+	},
 }
 
 var certificateKeys = []key{

@@ -4,15 +4,19 @@ import "time"
 
 // Keys that more than one place speaks of.
 const (
-	keyTo            = "to"
-	keySNI           = "sni"
-	keyALPN          = "alpn"
-	keyCORS          = "cors"
-	keyFallback      = "fallback"
-	keyHeaders       = "headers"
-	keyStatus        = "status"
-	keyAnswerTimeout = "answer_timeout"
-	keyCallTimeout   = "call_timeout"
+	keyTo              = "to"
+	keySNI             = "sni"
+	keyALPN            = "alpn"
+	keyCORS            = "cors"
+	keyHeaders         = "headers"
+	keyFallback        = "fallback"
+	keyRequestHeaders  = "request_headers"
+	keyResponseHeaders = "response_headers"
+	keyMirror          = "mirror"
+	keyRewrite         = "rewrite"
+	keyStatus          = "status"
+	keyAnswerTimeout   = "answer_timeout"
+	keyCallTimeout     = "call_timeout"
 )
 
 const routesAbout = "Exactly one of `grpc`, `websocket` and `path`, with `to` (or for a path `redirect`); or `passthrough` with `sni`, `alpn` or both."
@@ -74,13 +78,13 @@ var routeKeys = []key{
 		about: "The server that gets the connection byte for byte, TLS included. Takes no `to`, and nothing that looks into requests.",
 	},
 	{
-		name: "rewrite", is: text(pathShape), with: []string{keyPath},
+		name: keyRewrite, is: text(pathShape), with: []string{keyPath},
 		about: "What the server gets instead of `path` at the beginning of the request's path: with `path: /api/` and `rewrite: /` it gets `/users` for `/api/users`. " +
 			"Ends in `/` if `path` does.",
 	},
 	{name: "rewrite_host", is: text(hostShape), without: "the client's", about: "The host that the server is asked for. Not for `websocket`."},
-	{name: "request_headers", is: submapping(), without: "as they come", about: "What is changed in the head of what goes to the server. Not for `websocket`."},
-	{name: "response_headers", is: submapping(), without: "as they come", about: "What is changed in the head of what comes back. Not for `websocket`."},
+	{name: keyRequestHeaders, is: submapping(), without: "as they come", about: "What is changed in the head of what goes to the server. Not for `websocket`."},
+	{name: keyResponseHeaders, is: submapping(), without: "as they come", about: "What is changed in the head of what comes back. Not for `websocket`."},
 	{
 		name: keyCORS, is: submapping(), without: "left to the server", with: []string{keyPath},
 		about: "Which pages of other origins may read answers. Preflights are answered here, and what the server says of CORS is replaced.",
@@ -90,7 +94,7 @@ var routeKeys = []key{
 		about: "What calls get that no server can be reached for: another upstream, or an answer. Not for `websocket`.",
 	},
 	{
-		name: "mirror", is: text(nil), without: "none", with: []string{keyPath},
+		name: keyMirror, is: text(nil), without: "none", with: []string{keyPath},
 		about: "An upstream that gets copies of requests whose bodies have at most 64 KiB; its answers are thrown away. At most 64 at once, more are left out. Both upstreams must speak HTTP/1.1.",
 	},
 	{

@@ -67,6 +67,9 @@ func (v value) text() string {
 // file gives a path, made absolute.
 func (v value) file() string {
 	s := v.text()
+	if s == "" {
+		s = v.otherwise()
+	}
 	if s == "" || filepath.IsAbs(s) {
 		return s
 	}

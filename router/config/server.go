@@ -196,7 +196,7 @@ func (w *walker) tls(root object, listeners []Listener) (t TLS) {
 	v := root.get(keyTLS)
 	if !v.given() {
 		if wanted && !slices.Contains(root.meant, keyTLS) {
-			root.w.problem(listeners[secure].Pos, keyTLS, "missing: give certificates, or dev: true, or listen with tls: off")
+			root.w.problem(listeners[secure].Pos, keyTLS, "missing: give certificates, acme, or dev: true, or listen with tls: off")
 		}
 		return t
 	}
@@ -208,13 +208,16 @@ func (w *walker) tls(root object, listeners []Listener) (t TLS) {
 		ClientCA:     o.get(keyClientCA).file(),
 		ClientAuth:   o.get("client_auth").word(),
 		AnyHost:      o.get("any_host").boolean(),
+		ACME:         w.acme(o.get("acme")),
 	}
 	certs, dev, ca, auth := o.get("certificates"), o.get("dev"), o.get(keyClientCA), o.get("client_auth")
 	switch {
 	case certs.given() && t.Dev:
 		dev.problemf("certificates are given too: want one of them")
-	case wanted && !certs.given() && (!dev.given() || dev.node.Value == no) && o.complete():
-		v.problemf("want certificates, or dev: true")
+	case t.ACME != nil && t.Dev:
+		dev.problemf("acme is given too: want one of them")
+	case wanted && !certs.given() && t.ACME == nil && (!dev.given() || dev.node.Value == no) && o.complete():
+		v.problemf("want certificates, acme, or dev: true")
 	case len(listeners) > 0 && !wanted:
 		v.warningf("not used: every listener has tls: off")
 	}

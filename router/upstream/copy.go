@@ -96,9 +96,9 @@ type copying struct {
 }
 
 func (x *copying) Head(h *protocols.Head) {
-	fields := h.Fields
+	fields := append(h.Fields[:0], x.head.Fields...) //nolint:gocritic // h.Fields is theirs below
 	*h = x.head
-	h.Fields = append(fields[:0], x.head.Fields...)
+	h.Fields = fields
 }
 
 func (x *copying) Read(p []byte) (int, error) {
