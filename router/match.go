@@ -2,7 +2,6 @@ package router
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -40,6 +39,21 @@ func Match(routes []Route, ask Ask) (i int, why []string, err error) {
 		why = append(why, passed[j].explain(passed[j].miss(ask.Protocol, a), a))
 	}
 	return i, why, nil
+}
+
+// Preflight reports whether the route answers the call itself, which asks what pages
+// of other origins may do.
+func (r *Route) Preflight(ask Ask) bool { return r.CORS != nil && isPreflight(ask.Method, ask.Header) }
+
+// ServerPath is what a server gets for an escaped path and its query.
+func (r *Route) ServerPath(path, query string) string {
+	if query != "" {
+		path += "?" + query
+	}
+	if r.Rewrite == "" {
+		return path
+	}
+	return (&way{Route: r}).rewrite(path)
 }
 
 // asked is what a route is chosen by.
@@ -127,11 +141,14 @@ func (r *Route) explain(m miss, a *asked) string {
 		}
 		return "for plain HTTP alone"
 	case missPath:
-		return fmt.Sprintf("the path is not %s", r.kinds()[0])
+		if r.GRPC != "" {
+			return "the call is not of " + r.GRPC
+		}
+		return "the path is not " + r.kinds()[0]
 	case missMethod:
-		return fmt.Sprintf("the method is not %s", strings.Join(r.Methods, ", "))
+		return "the method is not " + strings.Join(r.Methods, " or ")
 	case missHost:
-		return fmt.Sprintf("the host is not %s", strings.Join(r.Hosts, ", "))
+		return "the host is not " + strings.Join(r.Hosts, " or ")
 	case missHeader:
 		var names []string
 		for name, want := range r.Headers {

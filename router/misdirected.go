@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/rest"
 )
 
 // errMisdirected refuses a call whose host is not the one that its connection was
@@ -40,13 +41,19 @@ func Misdirected(sni, host string) bool {
 // strict reports whether hosts must be those that connections were opened for.
 func (s *Server) strict() bool { return s.ClientAuth.CAs != nil && !s.AnyHost }
 
+// misdirected reports whether a call is refused for its host. A load balancer's
+// connections are for all hosts that it stands before.
+func (s *Server) misdirected(host string, from *protocols.Conn) bool {
+	return s.strict() && from.TLS != nil && Misdirected(from.SNI, host) && !rest.Trusts(s.TrustedProxies, from.Remote.Addr())
+}
+
 // guards are those that net/http's requests are asked by.
 func (s *Server) guards() []protocols.Guard {
 	if !s.strict() {
 		return s.Guards
 	}
 	first := protocols.GuardFunc(func(ctx context.Context, call *protocols.Call) (context.Context, error) {
-		if call.Conn.TLS != nil && Misdirected(call.Conn.SNI, call.Host) {
+		if s.misdirected(call.Host, call.Conn) {
 			return nil, errMisdirected
 		}
 		return ctx, nil

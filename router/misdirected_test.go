@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -198,12 +199,17 @@ func TestMisdirectedWithoutSNI(t *testing.T) {
 }
 
 // Nobody else is asked which host a connection was for: not without client
-// certificates, not with AnyHost, and not in plaintext.
+// certificates, not with AnyHost, not of load balancers, and not in plaintext.
 func TestMisdirectedIsForClientCertificates(t *testing.T) {
 	t.Parallel()
-	careless := newServer()
+	careless, balanced := newServer(), newServer()
 	careless.AnyHost = true
-	for name, port := range map[string]*oneporttest.Port{"without ClientAuth": oneporttest.Listen(t, newServer()), "AnyHost": strictPort(t, careless)} {
+	balanced.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	for name, port := range map[string]*oneporttest.Port{
+		"without ClientAuth": oneporttest.Listen(t, newServer()),
+		"AnyHost":            strictPort(t, careless),
+		"TrustedProxies":     strictPort(t, balanced),
+	} {
 		for _, c := range []*http.Client{port.HTTP1(), port.HTTP2()} {
 			if code, body := ask(t, c, port, "localhost"); code != http.StatusOK {
 				t.Errorf("%s: %d %q", name, code, body)

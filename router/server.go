@@ -50,8 +50,9 @@ type Server struct {
 	ClientAuth certs.ClientAuth
 
 	// AnyHost serves calls whose host is not the server name that their connection
-	// was opened for. Without it they are refused where there is ClientAuth: with
-	// 421, which browsers take for what it is, or UNKNOWN. See Misdirected.
+	// was opened for. Without it they are refused where there is ClientAuth, but those
+	// of TrustedProxies: with 421, which browsers take for what it is, or UNKNOWN. See
+	// Misdirected.
 	AnyHost bool
 
 	// HTTP handles every request that is neither a gRPC call nor for a socket

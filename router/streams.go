@@ -45,7 +45,7 @@ func (p *port) buildSwitch(addr net.Addr) {
 
 func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 	path, _, _ := strings.Cut(r.Path, "?")
-	if p.strict() && from.TLS != nil && Misdirected(from.SNI, r.Authority) {
+	if p.misdirected(r.Authority, from) {
 		return h2.Refuse(errMisdirected)
 	}
 	t := p.table.Load()
@@ -67,14 +67,14 @@ func (p *port) routeStream(r *h2.Request, from *protocols.Conn) h2.Backend {
 // routeRequest is for what is no gRPC call: net/http takes what has no route,
 // and what a stream cannot be handed on for.
 func (p *port) routeRequest(t *table, r *h2.Request, a *asked, from *protocols.Conn) h2.Backend {
-	to, elsewhere := t.stream(r, a)
-	switch {
-	case to == nil:
+	if len(t.ways) == 0 {
 		return p.webH2
-	case elsewhere:
-		p.distrust(r, from)
 	}
-	return to
+	p.distrust(r, from) // first: no route is chosen by what a stranger says of itself
+	if to := t.stream(r, a); to != nil {
+		return to
+	}
+	return p.webH2
 }
 
 // distrust takes out what a stranger says of who it is. For net/http, rest does it.

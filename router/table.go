@@ -115,23 +115,19 @@ func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) ht
 
 // stream returns where a plain HTTP request goes that came as a stream; nil if
 // net/http is to take it.
-func (t *table) stream(r *h2.Request, a *asked) (to h2.Backend, elsewhere bool) {
-	if len(t.ways) == 0 {
-		return nil, false
-	}
+func (t *table) stream(r *h2.Request, a *asked) h2.Backend {
 	var ok bool
 	if a.path, ok = routePath(a.path); !ok {
-		return nil, false
+		return nil
 	}
 	w := t.find(protocols.HTTP, a)
 	switch {
 	case w == nil, w.Redirect != "":
-		return nil, false
+		return nil
 	case w.CORS != nil && isPreflight(a.method, r):
-		return w.CORS.stream(r), false
+		return w.CORS.stream(r)
 	}
-	to = w.to().stream
-	return to, to != nil
+	return w.to().stream
 }
 
 // ambiguousPath refuses what a route and a server could read in two ways.

@@ -1,6 +1,8 @@
 // Command oneport serves REST, gRPC and WebSocket on one TLS port.
 //
 //	oneport demo     # everything built in, with a development certificate
+//	oneport serve    # stand before other servers, as a file says; check, explain, reload, schema
+//	oneport proxy    # the same without a file
 //	oneport certs    # a local CA and a certificate
 //	oneport version
 //

@@ -124,6 +124,7 @@ func watchFile(ctx context.Context, file string, loaded []byte, hup <-chan os.Si
 		text, err := config.Read(file)
 		if err != nil {
 			if asked {
+				e.LoadFailed(err)
 				log.Error("configuration not loaded, the old one stays", "file", file, "err", err)
 			}
 			continue
@@ -146,9 +147,11 @@ func watchFile(ctx context.Context, file string, loaded []byte, hup <-chan os.Si
 
 func reload(file string, text []byte, e *edge.Edge, log *slog.Logger) bool {
 	cfg, err := config.Parse(file, text)
-	var restart []string
-	if err == nil {
-		restart, err = e.Reload(cfg)
+	var plan edge.Plan
+	if err != nil {
+		e.LoadFailed(err)
+	} else {
+		plan, err = e.Reload(cfg)
 	}
 	if err != nil {
 		var bad *config.Error
@@ -164,9 +167,9 @@ func reload(file string, text []byte, e *edge.Edge, log *slog.Logger) bool {
 	for _, w := range cfg.Warnings {
 		log.Warn(w.Error())
 	}
-	if len(restart) > 0 {
-		log.Warn("some changes take effect at the next start", "keys", strings.Join(restart, ", "))
+	if len(plan.Restart) > 0 {
+		log.Warn("some changes take effect at the next start", "keys", strings.Join(plan.Restart, ", "))
 	}
-	log.Info("configuration loaded", "file", file, "upstreams", len(cfg.Upstreams), "routes", len(cfg.Routes))
+	log.Info("configuration loaded", append([]any{"file", file, "upstreams", len(cfg.Upstreams), "routes", len(cfg.Routes)}, plan.Attrs()...)...)
 	return true
 }

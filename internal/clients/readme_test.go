@@ -51,7 +51,7 @@ func (d *demo) readme(t *testing.T) {
 			ran[name]++
 		}
 	}
-	for _, command := range []string{"proxy", "serve", "check"} {
+	for _, command := range []string{"proxy", "serve", "check", "explain"} {
 		if !strings.Contains(string(page), "./oneport "+command) {
 			t.Errorf("the README does not show %q any more", command)
 		}
@@ -61,7 +61,8 @@ func (d *demo) readme(t *testing.T) {
 	}
 }
 
-// listens checks that a command that serves starts to, and that check is content.
+// listens checks that a command that serves starts to, that check is content, and
+// that explain explains.
 func (d *demo) listens(t *testing.T, args []string) {
 	t.Helper()
 	for i, arg := range args {
@@ -82,8 +83,9 @@ func (d *demo) listens(t *testing.T, args []string) {
 		}
 	}
 	switch args[0] {
-	case "check":
-		if out := d.run(t, 10*time.Second, d.cmd.Path, args...); !strings.Contains(out, "fine") {
+	case "check", "explain":
+		want := map[string]string{"check": "fine", "explain": "answer    308 /api/v2/users"}[args[0]]
+		if out := d.run(t, 10*time.Second, d.cmd.Path, args...); !strings.Contains(out, want) {
 			t.Errorf("%v: %s", args, out)
 		}
 		return

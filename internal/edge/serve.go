@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +29,16 @@ type Edge struct {
 	mu    sync.Mutex                    // guards all below
 	pools map[string]*upstream.Upstream // by poolKey
 	old   []retired
+	last  *config.Config // whose routes are in effect
+	loads Loads
+}
+
+// Loads counts how often a file was loaded, the start included.
+type Loads struct {
+	Good, Failed int
+	// At is when the last one was, and Err why it failed; nil if it did not.
+	At  time.Time
+	Err error
 }
 
 // retired is an upstream that no route leads to any more.
@@ -44,7 +53,10 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	if err := checkTLS(cfg); err != nil {
 		return nil, err
 	}
-	e := &Edge{log: log, begun: cfg, pools: map[string]*upstream.Upstream{}, stop: make(chan struct{})}
+	e := &Edge{
+		log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
+		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}),
+	}
 	pools, routes, err := e.build(cfg)
 	if err != nil {
 		return nil, err
@@ -54,6 +66,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		Certs:       source(cfg),
 		Routes:      routes,
 		Passthrough: passthrough(cfg),
+		AnyHost:     cfg.TLS.AnyHost,
 		Limits:      router.Limits{Connections: conn.Bounds{Total: cfg.Limits.Connections}},
 		Drain:       router.Drain{Timeout: cfg.Drain.Timeout, NotReady: cfg.Drain.NotReady, Spread: cfg.Drain.Spread},
 		Log:         log,
@@ -70,19 +83,17 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 }
 
 func passthrough(cfg *config.Config) (list []mux.Passthrough) {
-	for _, r := range cfg.Routes {
-		if r.Passthrough != "" {
-			list = append(list, mux.Passthrough{SNI: r.SNI, ALPN: r.ALPN, To: r.Passthrough})
+	for i := range cfg.Routes {
+		if r := &cfg.Routes[i]; r.Passthrough != "" {
+			list = append(list, ruleOf(r))
 		}
 	}
 	return list
 }
 
-// poolKey is what makes an upstream another one.
-func poolKey(u *config.Upstream) string {
-	tls := u.TLS
-	tls.Pos = config.Pos{}
-	return fmt.Sprintf("%s %q %+v %+v", u.Name, u.Servers, u.Options, tls)
+// ruleOf is a route of connections, for the server.
+func ruleOf(r *config.Route) mux.Passthrough {
+	return mux.Passthrough{SNI: r.SNI, ALPN: r.ALPN, To: r.Passthrough}
 }
 
 // reach makes an upstream of the file.
@@ -176,17 +187,54 @@ func Check(cfg *config.Config) error {
 
 // Reload replaces the routes by those of another file. Calls in flight go on as
 // they began; upstreams that did not change keep their connections. With an error
-// nothing has changed. What differs from the file that the edge was started with,
-// and cannot change while the port is open, is named in restart.
-func (e *Edge) Reload(cfg *config.Config) (restart []string, err error) {
+// nothing has changed. The plan says what is not as it was before; its Restart, what
+// differs from the file that the edge was started with and cannot change while the
+// port is open.
+func (e *Edge) Reload(cfg *config.Config) (Plan, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if err := e.replace(cfg); err != nil {
+		e.loaded(err)
+		return Plan{}, err
+	}
+	e.loaded(nil)
+	plan := Compare(e.last, cfg)
+	plan.Restart = needRestart(e.begun, cfg)
+	e.last = cfg
+	return plan, nil
+}
+
+// LoadFailed counts a file that could not even be read.
+func (e *Edge) LoadFailed(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.loaded(err)
+}
+
+// Loads says how loading files went.
+func (e *Edge) Loads() Loads {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.loads
+}
+
+func (e *Edge) loaded(err error) {
+	if err == nil {
+		e.loads.Good++
+	} else {
+		e.loads.Failed++
+	}
+	e.loads.At, e.loads.Err = time.Now(), err
+}
+
+// replace puts the routes of a file in effect.
+func (e *Edge) replace(cfg *config.Config) error {
 	if err := checkTLS(cfg); err != nil {
-		return nil, err
+		return err
 	}
 	pools, routes, err := e.build(cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := e.Server.SetRoutes(routes); err != nil {
 		for key, up := range pools {
@@ -194,7 +242,7 @@ func (e *Edge) Reload(cfg *config.Config) (restart []string, err error) {
 				up.Close()
 			}
 		}
-		return nil, err
+		return err
 	}
 	for key, up := range e.pools {
 		if pools[key] == nil {
@@ -202,36 +250,7 @@ func (e *Edge) Reload(cfg *config.Config) (restart []string, err error) {
 		}
 	}
 	e.pools = pools
-	return needRestart(e.begun, cfg), nil
-}
-
-// needRestart names the keys that differ and take effect at a start only.
-func needRestart(was, is *config.Config) (keys []string) {
-	for _, k := range []struct {
-		name    string
-		was, is any
-	}{
-		{"listen", addresses(was), addresses(is)},
-		{"tls", placeless(was.TLS), placeless(is.TLS)},
-		{"routes with passthrough", passthrough(was), passthrough(is)},
-		{"limits", was.Limits, is.Limits},
-		{"drain", was.Drain, is.Drain},
-		{"log", was.Log, is.Log},
-	} {
-		if !reflect.DeepEqual(k.was, k.is) {
-			keys = append(keys, k.name)
-		}
-	}
-	return keys
-}
-
-// addresses are the listeners without their place in the file.
-func addresses(cfg *config.Config) []config.Listener {
-	list := slices.Clone(cfg.Listen)
-	for i := range list {
-		list[i].Pos = config.Pos{}
-	}
-	return list
+	return nil
 }
 
 // buryAfter is how long an upstream stays open at least that no route leads to

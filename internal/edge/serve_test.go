@@ -196,8 +196,8 @@ func TestReloadUnderLoad(t *testing.T) {
 		if i%2 == 0 {
 			text = two
 		}
-		if restart, err := e.Reload(parse(t, text)); err != nil || len(restart) > 0 {
-			t.Fatalf("%v, %v", restart, err)
+		if plan, err := e.Reload(parse(t, text)); err != nil || len(plan.Restart) > 0 || len(plan.Upstreams.Changed) != 2 || len(plan.Routes.Same) != 5 {
+			t.Fatalf("%+v, %v", plan, err)
 		}
 		time.Sleep(10 * time.Millisecond) // a rate, not a wait
 	}
@@ -228,8 +228,8 @@ func TestReloadOfABadFile(t *testing.T) {
 	}
 	cfg := parse(t, strings.Replace(fmt.Sprintf(before, addr, oneporttest.Name), "8443", "8444", 1))
 	for range 2 { // it is not in effect, however often it is loaded
-		if restart, err := e.Reload(cfg); err != nil || len(restart) != 1 || restart[0] != "listen" {
-			t.Errorf("%v, %v", restart, err)
+		if plan, err := e.Reload(cfg); err != nil || !slices.Equal(plan.Restart, []string{"listen"}) {
+			t.Errorf("%+v, %v", plan, err)
 		}
 	}
 }
@@ -259,8 +259,8 @@ func TestReloadOfCA(t *testing.T) {
 		"a challenge": {with(", challenges: [http-01]"), []string{"tls"}},
 		"no CA":       {fmt.Sprintf(text, "{ dev: true }"), []string{"tls"}},
 	} {
-		if restart, err := e.Reload(parse(t, tc.text)); err != nil || !slices.Equal(restart, tc.want) {
-			t.Errorf("%s: %v, %v", name, restart, err)
+		if plan, err := e.Reload(parse(t, tc.text)); err != nil || !slices.Equal(plan.Restart, tc.want) {
+			t.Errorf("%s: %+v, %v", name, plan, err)
 		}
 	}
 	if _, err := e.Reload(parse(t, with(", ca_roots: none.pem"))); err == nil || !strings.Contains(err.Error(), "oneport.yaml:2:14: tls.acme: ") {

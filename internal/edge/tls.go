@@ -86,18 +86,3 @@ func checkTLS(cfg *config.Config) error {
 	}
 	return errors.Join(errs...)
 }
-
-// placeless is what a file says of TLS without where it says it.
-func placeless(t config.TLS) config.TLS {
-	t.Pos = config.Pos{}
-	t.Certificates = slices.Clone(t.Certificates)
-	for i := range t.Certificates {
-		t.Certificates[i].Pos = config.Pos{}
-	}
-	if t.ACME != nil {
-		a := *t.ACME
-		a.Pos = config.Pos{}
-		t.ACME = &a
-	}
-	return t
-}

@@ -58,6 +58,9 @@ func (b Bounds) exempt(ip netip.Addr) bool {
 	return slices.ContainsFunc(b.Exempt, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
+// DefaultDeadline is that of Options.Deadline.
+const DefaultDeadline = 10 * time.Second
+
 // Options configures a Registry. The zero value is ready to use.
 type Options struct {
 	Bounds Bounds
@@ -91,7 +94,7 @@ type Registry struct {
 // NewRegistry returns an empty registry.
 func NewRegistry(opts Options) *Registry {
 	opts.Bounds = opts.Bounds.withDefaults()
-	opts.Deadline = cmp.Or(opts.Deadline, 10*time.Second)
+	opts.Deadline = cmp.Or(opts.Deadline, DefaultDeadline)
 	return &Registry{
 		opts:  opts,
 		epoch: time.Now(),

@@ -40,6 +40,7 @@ type TLS struct {
 	Dev          bool // a development certificate instead
 	ClientCA     string
 	ClientAuth   string // "", "optional" or "required"
+	AnyHost      bool   // calls for other hosts than their connection's are served with client certificates too
 	ACME         *ACME  `json:",omitempty"` // nil if no CA is asked
 }
 

@@ -58,6 +58,7 @@ const notYet = "not in this version of oneport yet; remove it"
 // Keys that more than one place speaks of.
 const (
 	keyTLS         = "tls"
+	keyClientCA    = "client_ca"
 	keyGRPC        = "grpc"
 	keyWebSocket   = "websocket"
 	keyPath        = "path"
@@ -150,12 +151,17 @@ var tlsKeys = []key{
 		about: "`true` makes a certificate for development, in `certs/dev` of the working directory as `oneport certs` does. A warning, if the address is not loopback.",
 	},
 	{
-		name: "client_ca", is: file(), without: "none is asked for", with: []string{"client_auth"},
+		name: keyClientCA, is: file(), without: "none is asked for", with: []string{"client_auth"},
 		about: "PEM file of the authorities that sign clients' certificates; goes with `client_auth`.",
 	},
 	{
-		name: "client_auth", is: enum("optional", "required"), without: "none is asked for", with: []string{"client_ca"},
-		about: "`optional`: a client may have a certificate, which must then be good; `required`: it must. Goes with `client_ca`.",
+		name: "client_auth", is: enum("optional", "required"), without: "none is asked for", with: []string{keyClientCA},
+		about: "`optional`: a client may have a certificate, which must then be good; `required`: it must. Goes with `client_ca`. " +
+			"Calls whose host is not the server name that their connection was opened for are then refused, with 421 or UNKNOWN; see `any_host`.",
+	},
+	{
+		name: "any_host", is: boolean(), otherwise: "false", with: []string{keyClientCA},
+		about: "`true` serves such calls all the same: for clients that send no server name, or another one. Goes with `client_ca`.",
 	},
 	{
 		name: "acme", is: submapping(), without: "none",

@@ -45,13 +45,16 @@ func Read(path string) ([]byte, error) {
 // Parse reads text as the contents of the file name, which need not exist: it
 // stands in problems, and relative paths are relative to its folder. What is wrong
 // with the text is an *Error.
-func Parse(name string, text []byte) (*Config, error) {
-	abs, err := filepath.Abs(name)
+func Parse(name string, text []byte) (*Config, error) { return ParseIn(filepath.Dir(name), name, text) }
+
+// ParseIn is Parse for a text whose relative paths are relative to another folder.
+func ParseIn(dir, name string, text []byte) (*Config, error) {
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	w := &walker{file: name, dir: filepath.Dir(abs), getenv: os.LookupEnv}
+	w := &walker{file: name, dir: dir, getenv: os.LookupEnv}
 	if len(text) > maxSize {
 		w.problem(Pos{1, 1}, "", "the file is larger than 1 MiB")
 		return nil, w.failed()

@@ -150,7 +150,7 @@ func (w *walker) upstreamTLS(u *Upstream, v value) (t UpstreamTLS) {
 	if t.ServerName != "" && !hostPattern.MatchString(t.ServerName) {
 		o.get("server_name").problemf("want a host's name, as app.example.com, have %s", shown(t.ServerName))
 	}
-	if !slices.ContainsFunc(u.Servers, func(s string) bool { return scheme(s) == "https" || scheme(s) == "grpcs" }) && len(u.Servers) > 0 {
+	if !slices.ContainsFunc(u.Servers, secure) && len(u.Servers) > 0 {
 		v.warningf("not used: no server has https or grpcs")
 	}
 	return t

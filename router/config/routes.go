@@ -38,10 +38,9 @@ func (w *walker) routes(v value, c *Config) (list []Route) {
 		}
 		list = append(list, r)
 	}
-	if !slices.ContainsFunc(c.Listen, func(l Listener) bool { return !l.Plaintext }) && len(c.Listen) > 0 {
-		w.warnOfPassthrough(list)
-	}
 	c.Routes = list
+	w.warnOfPassthrough(c)
+	w.warnOfAnyHost(c)
 	w.unused(c)
 	return list
 }
@@ -219,6 +218,9 @@ func (w *walker) headers(v value, allowed func(at value, name string)) map[strin
 		default:
 			allowed(at, name)
 		}
+		if lower := strings.ToLower(name); lower == "forwarded" || lower == "x-real-ip" || strings.HasPrefix(lower, "x-forwarded-") {
+			at.warningf("never fits: what clients say of where they come from is taken out before")
+		}
 		first[strings.ToLower(name)] = e.key.Line
 		fields[name], _ = e.value.anyText()
 	}
@@ -310,6 +312,8 @@ func (w *walker) redirect(v value) string {
 	switch {
 	case err != nil || strings.ContainsAny(s, "\r\n") || s[0] != '/' && (u.Scheme != "http" && u.Scheme != "https" || u.Host == ""):
 		v.problemf("want a URL or a path, as https://www.example.com/ or /new/, have %s", shown(s))
+	case strings.Contains(u.Host, "*"):
+		v.problemf("the request would choose the host: the \"*\" belongs behind the host's slash")
 	case strings.Count(s, "*") > 1:
 		v.problemf("one \"*\" stands for the rest of the request's path, not two")
 	}
@@ -339,10 +343,48 @@ func (w *walker) passthrough(r *Route, o object) {
 	}
 }
 
-func (w *walker) warnOfPassthrough(list []Route) {
-	for i := range list {
-		if r := &list[i]; r.Passthrough != "" {
+// warnOfPassthrough reports routes of connections where none has TLS, and routes
+// of requests whose connections are all passed through.
+func (w *walker) warnOfPassthrough(c *Config) {
+	if len(c.Listen) == 0 {
+		return
+	}
+	encrypted := slices.ContainsFunc(c.Listen, func(l Listener) bool { return !l.Plaintext })
+	plain := slices.ContainsFunc(c.Listen, func(l Listener) bool { return l.Plaintext })
+	through := make(map[string]int) // by SNI, in lower case
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		switch {
+		case r.Passthrough != "" && !encrypted:
 			w.warning(r.Pos, fmt.Sprintf("routes[%d]", i), "never fits: passthrough needs TLS, and every listener has tls: off")
+		case r.Passthrough != "" && r.SNI != "" && r.ALPN == "":
+			through[strings.ToLower(r.SNI)] = r.Pos.Line
+		}
+	}
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		line, all := 0, len(r.Hosts) > 0 && !plain
+		for _, host := range r.Hosts {
+			host = strings.ToLower(host)
+			_, parent, _ := strings.Cut(host, ".")
+			if line = max(through[host], through["*."+parent]); line == 0 {
+				all = false
+			}
+		}
+		if all {
+			w.warning(r.Pos, fmt.Sprintf("routes[%d]", i),
+				fmt.Sprintf("hardly ever fits: the route in line %d passes connections for %s through", line, strings.Join(r.Hosts, ", ")))
+		}
+	}
+}
+
+// warnOfAnyHost reports hosts that say nothing of who asks.
+func (w *walker) warnOfAnyHost(c *Config) {
+	for i := range c.Routes {
+		if r := &c.Routes[i]; c.TLS.AnyHost && len(r.Hosts) > 0 {
+			w.warning(r.Pos, fmt.Sprintf("routes[%d]", i),
+				"tls.any_host: a connection opened for one host reaches the routes of all others; its certificate is not asked for again")
+			return
 		}
 	}
 }

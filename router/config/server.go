@@ -205,11 +205,12 @@ func (w *walker) tls(root object, listeners []Listener) (t TLS) {
 		Pos:          v.pos(),
 		Certificates: w.certificates(o.get("certificates")),
 		Dev:          o.get("dev").boolean(),
-		ClientCA:     o.get("client_ca").file(),
+		ClientCA:     o.get(keyClientCA).file(),
 		ClientAuth:   o.get("client_auth").word(),
+		AnyHost:      o.get("any_host").boolean(),
 		ACME:         w.acme(o.get("acme")),
 	}
-	certs, dev, ca, auth := o.get("certificates"), o.get("dev"), o.get("client_ca"), o.get("client_auth")
+	certs, dev, ca, auth := o.get("certificates"), o.get("dev"), o.get(keyClientCA), o.get("client_auth")
 	switch {
 	case certs.given() && t.Dev:
 		dev.problemf("certificates are given too: want one of them")
@@ -220,14 +221,38 @@ func (w *walker) tls(root object, listeners []Listener) (t TLS) {
 	case len(listeners) > 0 && !wanted:
 		v.warningf("not used: every listener has tls: off")
 	}
+	if !ca.given() {
+		o.get("any_host").refuse("goes with " + keyClientCA)
+	}
 	if ca.given() && !auth.given() {
 		ca.problemf("goes with client_auth: optional or required")
 	}
 	if auth.given() && !ca.given() {
-		auth.problemf("goes with client_ca")
+		auth.problemf("goes with %s", keyClientCA)
 	}
 	w.warnOfDev(t, o, listeners)
+	w.warnOfClients(t, o, listeners)
 	return t
+}
+
+// warnOfClients reports certificates that clients are asked for in vain.
+func (w *walker) warnOfClients(t TLS, o object, listeners []Listener) {
+	if t.ClientAuth == "optional" {
+		o.get("client_auth").warningf("clients without a certificate are served all the same: nothing in this version looks at who a client is")
+	}
+	for _, l := range listeners {
+		if l.Plaintext && t.ClientAuth == "required" && !l.local() {
+			o.get("client_auth").warningf("%s has tls: off: who comes there is asked for no certificate", shown(l.Address))
+			return
+		}
+	}
+}
+
+// local reports whether a listener is for this machine alone.
+func (l *Listener) local() bool {
+	host, _, _ := net.SplitHostPort(l.Address)
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 func (w *walker) warnOfDev(t TLS, o object, listeners []Listener) {
@@ -235,8 +260,7 @@ func (w *walker) warnOfDev(t TLS, o object, listeners []Listener) {
 		return
 	}
 	for _, l := range listeners {
-		host, _, _ := net.SplitHostPort(l.Address)
-		if a, err := netip.ParseAddr(host); l.Address == "" || l.Plaintext || host == "localhost" || err == nil && a.IsLoopback() {
+		if l.Address == "" || l.Plaintext || l.local() {
 			continue
 		}
 		o.get("dev").warningf("a development certificate, and %s is not this machine alone", shown(l.Address))

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -63,9 +65,26 @@ func (w *walker) servers(u *Upstream, v value) {
 		default:
 			u.Servers, u.http2 = append(u.Servers, s), http2
 			first[s] = item.pos().Line
+			if !secure(s) && public(s) {
+				item.warningf("in plaintext, to an address of the Internet: want https:// or grpcs://")
+			}
 		}
 	}
 }
+
+// public reports whether the host of a URL is an address that anybody may be
+// on the way to.
+func public(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return false
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	return err == nil && a.IsGlobalUnicast() && !a.IsPrivate()
+}
+
+// secure reports whether a URL is of a server with TLS.
+func secure(url string) bool { return scheme(url) == "https" || scheme(url) == "grpcs" }
 
 // scheme is what a URL begins with, with "+unix" or without.
 func scheme(url string) string {

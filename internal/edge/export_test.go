@@ -1,0 +1,4 @@
+package edge
+
+// KeyOf is keyOf, for tests.
+func KeyOf(field string) string { return keyOf(field) }
