@@ -179,9 +179,9 @@ func (t *aware) Close(code int, reason string) {
 // violated ends the tunnel because of what from has sent: from is told so, and the
 // other side that it was not its own doing.
 func (t *aware) violated(f *flow, err error) {
-	v, ok := errors.AsType[*frame.Violation](err)
+	v, ok := errors.AsType[*frame.Error](err)
 	if !ok {
-		v = &frame.Violation{Code: CloseInternal, Reason: "internal error"}
+		v = &frame.Error{Code: CloseInternal, Reason: "internal error"}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -290,6 +290,6 @@ func (t *aware) deadLocked(l *lane) {
 // newMask is a mask for a frame of ours: unpredictable, as RFC 6455, 5.3 wants it.
 func newMask() *[4]byte {
 	var m [4]byte
-	binary.NativeEndian.PutUint32(m[:], rand.Uint32()) //nolint:gosec // ChaCha8, seeded by the system
+	binary.NativeEndian.PutUint32(m[:], rand.Uint32())
 	return &m
 }

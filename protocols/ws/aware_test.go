@@ -187,9 +187,10 @@ func unmasked(wire string) string {
 	var out []byte
 	for p := []byte(wire); len(p) > 0; {
 		size := 6
-		if p[1] == 0xfe {
+		switch p[1] {
+		case 0xfe:
 			size = 8
-		} else if p[1] == 0xff {
+		case 0xff:
 			size = 14
 		}
 		head := bytes.Clone(p[:size-4])
@@ -263,7 +264,7 @@ func TestAwarePasses(t *testing.T) {
 			u.send(t, server(0x88, "\x0f\xa0"))
 			c.want(t, closing(4000, ""))
 			over(t, s, "other", "closed")
-			if c.err != io.EOF {
+			if !errors.Is(c.err, io.EOF) {
 				t.Errorf("client: %v", c.err)
 			}
 		})
@@ -279,7 +280,7 @@ func TestAwarePings(t *testing.T) {
 		c, u := relayed(s, Relay{}, deflated{})
 		time.Sleep(25*time.Second - 1)
 		c.want(t)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		c.want(t, ping)
 		u.want(t, ping)
 		c.send(t, client(0x8a, string(s.mark[:])))
@@ -294,7 +295,7 @@ func TestAwarePings(t *testing.T) {
 		time.Sleep(15*time.Second - 1)
 		c.want(t, ping)
 		u.want(t)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		c.want(t, closing(1001, "no answer to a ping"))
 		u.want(t, closing(1001, ""))
 		over(t, s, "1006", "client_dead")

@@ -86,40 +86,29 @@ func (f *flow) move(p []byte, now int64) int {
 			f.release(now)
 			continue
 		}
-		h, ok, err := frame.Parse(p[i:])
-		if ok && !f.mute {
-			err = f.check.Check(&h)
-		}
-		whole := h.Size + int(min(h.Len, frame.MaxControl))
-		if err == nil && (!ok || h.Control() && len(p)-i < whole) {
+		h, size, err := f.next(p[i:], now)
+		if size == 0 && err == nil {
 			break
 		}
-		// What is before goes first, unless this just follows it.
-		if err != nil || h.Control() || h.Compressed {
+		if err != nil || h.Control() || h.Compressed { // what is before goes first
 			f.emit(p[start:i], head, false, now)
 			start, head = i, 0
-		}
-		if err == nil {
-			err = f.count(&h, now)
 		}
 		switch {
 		case err != nil:
 			f.refuse(err)
-			if !ok {
-				f.deaf = true // who can say where a frame begins now
-				continue
-			}
-			f.left, f.at = h.Len, h // and what follows is not looked at, but for a close frame
-			i += h.Size
-			start = i
+			f.deaf = size == 0 // who can say where a frame begins now
 		case h.Control():
-			f.control(&h, p[i:i+whole], now)
-			i += whole
-			start = i
-		default:
-			f.hold = f.hold || h.Compressed && !f.mute
+			f.control(&h, p[i:i+size], now)
+		case h.Compressed && !f.mute:
+			f.hold = true
+		}
+		i += size
+		if !h.Control() {
 			f.at, f.left = h, h.Len
-			i += h.Size
+		}
+		if err != nil || h.Control() {
+			start = i
 		}
 	}
 	if f.deaf {
@@ -127,6 +116,29 @@ func (f *flow) move(p []byte, now int64) int {
 	}
 	f.emit(p[start:i], head, f.left > 0, now)
 	return i
+}
+
+// next reads the header that p begins with, and what else is taken with it: all of a
+// control frame. size is how much that is; zero if p holds too little, or bytes that are
+// no header.
+func (f *flow) next(p []byte, now int64) (h frame.Header, size int, err error) {
+	h, ok, err := frame.Parse(p)
+	if err != nil || !ok {
+		return h, 0, err
+	}
+	size = h.Size
+	if h.Control() {
+		if size += int(h.Len); len(p) < size {
+			return h, 0, nil
+		}
+	}
+	if f.mute {
+		return h, size, nil
+	}
+	if err = f.check.Check(&h); err == nil {
+		err = f.count(&h, now)
+	}
+	return h, size, err
 }
 
 // payload takes note of a piece of a data frame's payload.
@@ -148,7 +160,7 @@ func (f *flow) emit(p []byte, head int, mid bool, now int64) {
 	case f.hold:
 		f.held = append(f.held, p...)
 		if int64(len(f.held)) > 2*f.t.opts.MessageBytes+heldHeaders {
-			f.refuse(&frame.Violation{Code: CloseTooBig, Reason: "message has too many fragments"})
+			f.refuse(&frame.Error{Code: CloseTooBig, Reason: "message has too many fragments"})
 		}
 	default:
 		f.to.pass(p, head, mid, now)
@@ -176,10 +188,10 @@ func (f *flow) release(now int64) {
 // count says whether the client may send one more.
 func (f *flow) count(h *frame.Header, now int64) error {
 	free := h.Op == frame.Close || h.Op == frame.Continuation && h.Len > 0
-	if f.bucket.perSecond == 0 || f.mute || free || f.bucket.take(now) {
+	if f.bucket.perSecond == 0 || free || f.bucket.take(now) {
 		return nil
 	}
-	return &frame.Violation{Code: CloseTryAgainLater, Reason: "too many messages"}
+	return &frame.Error{Code: CloseTryAgainLater, Reason: "too many messages"}
 }
 
 // control takes a whole control frame.

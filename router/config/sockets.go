@@ -50,7 +50,7 @@ var socketKeys = []key{
 		about: "For `websocket` that is aware: how long it then has to send anything. Otherwise the session ends: the client is told 1001, or 1011 if it was the server.",
 	},
 	{
-		name: keyCompression, is: boolean(), otherwise: "false", with: []string{keyWebSocket},
+		name: keyCompression, is: boolean(), otherwise: no, with: []string{keyWebSocket},
 		about: "For `websocket` that is aware: `true` lets client and server agree on permessage-deflate. Compressed messages are held until they were inflated and measured, " +
 			"which costs CPU, and up to 64 KiB of memory for each session.",
 	},

@@ -8,7 +8,7 @@
 //		err = checker.Check(&h)
 //	}
 //
-// The rule: an error is a *[Violation], and what it says is the close frame that
+// The rule: an error is a *[Error], and what it says is the close frame that
 // its sender gets.
 //
 // The limit: UTF-8 in text messages is for the endpoints to check; in the reason of

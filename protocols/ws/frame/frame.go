@@ -32,15 +32,15 @@ const (
 	codeTooBig   = 1009
 )
 
-// Violation is what is wrong with a frame, as a close frame says it.
-type Violation struct {
+// Error is what is wrong with a frame, as a close frame says it.
+type Error struct {
 	Code   int
 	Reason string // at most 123 bytes
 }
 
-func (v *Violation) Error() string { return fmt.Sprintf("frame: %s (%d)", v.Reason, v.Code) }
+func (v *Error) Error() string { return fmt.Sprintf("frame: %s (%d)", v.Reason, v.Code) }
 
-func wrong(reason string) error { return &Violation{codeProtocol, reason} }
+func wrong(reason string) error { return &Error{codeProtocol, reason} }
 
 // Header is the head of a frame.
 type Header struct {
@@ -97,7 +97,7 @@ func Parse(p []byte) (h Header, ok bool, err error) {
 	case 126:
 		h.Len = int64(binary.BigEndian.Uint16(p[2:]))
 	case 127:
-		h.Len = int64(binary.BigEndian.Uint64(p[2:])) //nolint:gosec // negative is looked for below
+		h.Len = int64(binary.BigEndian.Uint64(p[2:]))
 	default:
 		h.Len = int64(length)
 	}
@@ -146,7 +146,7 @@ func (c *Checker) Check(h *Header) error {
 }
 
 func tooBig(most int64) error {
-	return &Violation{codeTooBig, fmt.Sprintf("message is larger than %d bytes", most)}
+	return &Error{codeTooBig, fmt.Sprintf("message is larger than %d bytes", most)}
 }
 
 // Unmask applies a mask to p, which begins at byte pos of its payload.
@@ -170,7 +170,7 @@ func CloseCode(payload []byte) (int, error) {
 	case !Sendable(code):
 		return 0, wrong("close code that must not be sent")
 	case !utf8.Valid(payload[2:]):
-		return 0, &Violation{codeInvalid, "reason is not UTF-8"}
+		return 0, &Error{codeInvalid, "reason is not UTF-8"}
 	}
 	return code, nil
 }
@@ -209,5 +209,5 @@ func ClosePayload(code int, reason string) []byte {
 	for len(reason) > most || !utf8.ValidString(reason) {
 		reason = reason[:min(len(reason)-1, most)] // never cut within a rune
 	}
-	return append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...) //nolint:gosec // codes have four digits
+	return append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)
 }

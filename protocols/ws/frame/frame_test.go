@@ -36,7 +36,7 @@ func TestParse(t *testing.T) {
 		{"negative", big(1 << 63), "length is not encoded as it must be", 0},
 	} {
 		h, ok, err := Parse([]byte(tc.wire))
-		switch v, _ := errors.AsType[*Violation](err); {
+		switch v, _ := errors.AsType[*Error](err); {
 		case tc.want == "more" && (ok || err != nil), tc.want == "" && (!ok || h.Len != tc.length || h.Size != len(tc.wire)):
 			t.Errorf("%s: got %+v, %t, %v", tc.name, h, ok, err)
 		case tc.want != "" && tc.want != "more" && (ok || v == nil || v.Reason != tc.want || v.Code != 1002):
@@ -83,7 +83,7 @@ func TestChecker(t *testing.T) {
 }
 
 func reason(err error) string {
-	if v, ok := errors.AsType[*Violation](err); ok {
+	if v, ok := errors.AsType[*Error](err); ok {
 		return v.Reason
 	}
 	return ""
@@ -97,7 +97,7 @@ func TestCloseCode(t *testing.T) {
 		"\x03\xe8\xff": -1007,
 	} {
 		code, err := CloseCode([]byte(payload))
-		if v, ok := errors.AsType[*Violation](err); ok {
+		if v, ok := errors.AsType[*Error](err); ok {
 			code = -v.Code
 		}
 		if code != want {

@@ -47,10 +47,10 @@ func (f *Inflater) Measure(packed []byte, most int64) error {
 	// of that differs; here all of it counts.
 	for last := 0; src.Len() > 0; last++ {
 		if last > maxLast {
-			return &Violation{codeInvalid, "message does not inflate"}
+			return errInflate()
 		}
-		if err := d.ReadCloser.(flate.Resetter).Reset(src, f.past); err != nil { //nolint:errcheck,forcetypeassert // flate says that it is one
-			return &Violation{codeInvalid, "message does not inflate"}
+		if err := d.ReadCloser.(flate.Resetter).Reset(src, f.past); err != nil { //nolint:forcetypeassert // flate says that it is one
+			return errInflate()
 		}
 		for {
 			n, err := d.Read(d.chunk[:])
@@ -64,12 +64,14 @@ func (f *Inflater) Measure(packed []byte, most int64) error {
 				break
 			}
 			if err != nil {
-				return &Violation{codeInvalid, "message does not inflate"}
+				return errInflate()
 			}
 		}
 	}
 	return nil
 }
+
+func errInflate() error { return &Error{codeInvalid, "message does not inflate"} }
 
 // remember keeps the last 32 KiB.
 func (f *Inflater) remember(p []byte) {
