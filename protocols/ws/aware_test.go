@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,11 @@ import (
 // peer is a side of a tunnel in memory. What comes to it is taken at once, unless it is deaf.
 type peer struct {
 	net.Conn
-	got  []byte
-	err  error
 	done chan struct{}
+
+	mu  sync.Mutex // guards the fields below
+	got []byte
+	err error
 }
 
 func newPeer(c net.Conn) *peer {
@@ -31,9 +34,11 @@ func newPeer(c net.Conn) *peer {
 		buf := make([]byte, 4096)
 		for {
 			n, err := c.Read(buf)
+			p.mu.Lock()
 			p.got = append(p.got, buf[:n]...)
+			p.err = err
+			p.mu.Unlock()
 			if err != nil {
-				p.err = err
 				return
 			}
 		}
@@ -53,6 +58,8 @@ func (p *peer) send(t *testing.T, wire ...string) {
 // take gives what has come since.
 func (p *peer) take() string {
 	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	got := string(p.got)
 	p.got = nil
 	return got
@@ -264,7 +271,7 @@ func TestAwarePasses(t *testing.T) {
 			u.send(t, server(0x88, "\x0f\xa0"))
 			c.want(t, closing(4000, ""))
 			over(t, s, "other", "closed")
-			if !errors.Is(c.err, io.EOF) {
+			if <-c.done; !errors.Is(c.err, io.EOF) {
 				t.Errorf("client: %v", c.err)
 			}
 		})

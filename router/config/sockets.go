@@ -21,7 +21,10 @@ const (
 	keyCompression = "compression"
 )
 
-const modeRaw = "raw"
+const (
+	modeRaw     = "raw"
+	defaultPong = "10s"
+)
 
 // awareKeys are those that a raw tunnel has no use for.
 var awareKeys = []string{keyMessageSize, keyMessageRate, keyPing, keyPong, keyCompression}
@@ -46,7 +49,7 @@ var socketKeys = []key{
 		about: "For `websocket` that is aware: how long client or server may be silent before it is pinged; `0s` never pings.",
 	},
 	{
-		name: keyPong, is: duration(time.Millisecond, day), otherwise: "10s", with: []string{keyWebSocket},
+		name: keyPong, is: duration(time.Millisecond, day), otherwise: defaultPong, with: []string{keyWebSocket},
 		about: "For `websocket` that is aware: how long it then has to send anything. Otherwise the session ends: the client is told 1001, or 1011 if it was the server.",
 	},
 	{
