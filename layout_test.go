@@ -81,6 +81,8 @@ var mayImport = []struct {
 	{"protocols/h2/encode", nil, "HPACK knows nothing of connections"},
 	{"protocols/h2/flow", []string{"protocols/h2/frame"}, "credit knows nothing of connections"},
 	{"protocols/h2", []string{"protocols", "protocols/h2/"}, "the switch knows its own parts, and no server behind it"},
+	{"protocols/ws/frame", nil, "frames know nothing of connections"},
+	{"protocols/ws", []string{"protocols", "protocols/ws/"}, "sessions and tunnels know their own frames, and no other protocol"},
 	{"protocols/nbio", nil, "a socket knows nothing of what is written to it"},
 	{"protocols/", []string{"protocols"}, "siblings that know wires never import each other: a handler of one protocol must not depend on another's"},
 	{"certs", nil, "certificates are for any server"},

@@ -282,12 +282,13 @@ type Stats struct {
 	Conns    conn.Stats
 	HTTP2    h2.Stats // of the stream switch
 	Sessions ws.Stats
+	Tunnels  ws.TunnelStats // those of Sessions that lead to a server elsewhere
 }
 
 // Stats returns the counts.
 func (s *Server) Stats() Stats {
 	s.init()
-	st := Stats{Conns: s.conns.Stats(), Sessions: s.sessions.Stats()}
+	st := Stats{Conns: s.conns.Stats(), Sessions: s.sessions.Stats(), Tunnels: s.sessions.TunnelStats()}
 	if sw := s.streams.Load(); sw != nil {
 		st.HTTP2 = sw.Stats()
 	}

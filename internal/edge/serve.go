@@ -168,6 +168,9 @@ func routeOf(r *config.Route, pools map[string]*upstream.Upstream) router.Route 
 	if f := r.Fallback; f != nil {
 		route.Fallback = &router.Fallback{To: pools[f.To], Status: f.Status, Headers: f.Headers, Body: f.Body}
 	}
+	if t := r.Tunnel; t != nil {
+		route.Tunnel = relayOf(t)
+	}
 	if c := r.CORS; c != nil {
 		route.CORS = new(router.CORS(*c))
 	}

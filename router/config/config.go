@@ -113,6 +113,9 @@ type Route struct {
 	CORS                       *CORS         // nil to leave it to the server
 	AnswerTimeout, CallTimeout time.Duration // 0 for the default, and for no cap
 
+	// Tunnel is for WebSocket; otherwise nil.
+	Tunnel *Tunnel
+
 	// Redirect is a URL or a path, instead of To.
 	Redirect       string
 	RedirectStatus int // 308 by default; 0 without Redirect
