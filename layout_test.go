@@ -90,9 +90,10 @@ var mayImport = []struct {
 	{"router/config", []string{"router/upstream"}, "a file's meaning is for others to act on; what a server's URL may be, upstream says"},
 	{"router", []string{"protocols/", "certs", "router/upstream"}, "router knows wires and policies both"},
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
-	{"internal/edge", []string{"router", "router/", "protocols/", "certs", "certs/", "proto/"}, "assembles everything for the binary"},
+	{"internal/systemd", nil, "a service manager knows nothing of what the service serves"},
+	{"internal/edge", []string{"internal/systemd", "router", "router/", "protocols/", "certs", "certs/", "proto/"}, "assembles everything for the binary"},
 	{"internal/", []string{"internal/", "router", "router/", "protocols/", "certs", "proto/", "oneporttest"}, "test tools may look at everything"},
-	{"cmd/oneport", []string{"internal/edge", "router", "protocols/rest", "certs", "router/config"}, "main only connects the process to the library"},
+	{"cmd/oneport", []string{"internal/edge", "internal/systemd", "router", "protocols/rest", "certs", "router/config"}, "main only connects the process to the library"},
 	{"examples/", []string{"router", "protocols/", "certs", "proto/", "oneporttest", "examples/"}, "an example uses what an embedder can use: nothing internal"},
 	{"bench", []string{"router", "protocols/", "certs", "proto/", "internal/edge", "internal/testkit"}, "compares our handlers with the same ones on their own ports"},
 }
