@@ -104,7 +104,7 @@ func (n *Notifier) Alive() {
 // Close closes the socket.
 func (n *Notifier) Close() {
 	if n != nil {
-		n.conn.Close()
+		_ = n.conn.Close() // on the way out
 	}
 }
 

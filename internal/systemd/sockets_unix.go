@@ -56,7 +56,7 @@ func listener(fd int, name string) (net.Listener, error) {
 	if f == nil {
 		return nil, os.ErrInvalid
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // the listener has its own
 	if typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
 		return nil, os.NewSyscallError("getsockopt", err)
 	} else if typ != unix.SOCK_STREAM {
