@@ -22,7 +22,7 @@ var known = map[string][]string{
 	"Install": strings.Fields("WantedBy Also"),
 	"Socket":  strings.Fields("ListenStream Backlog"),
 	"Service": strings.Fields(`Type NotifyAccess ExecStart WatchdogSec TimeoutStopSec KillMode Restart RestartSec RestartPreventExitStatus
-		DynamicUser LoadCredential NoNewPrivileges CapabilityBoundingSet AmbientCapabilities ProtectSystem ProtectHome PrivateTmp PrivateDevices
+		DynamicUser LoadCredential StateDirectory StateDirectoryMode NoNewPrivileges CapabilityBoundingSet AmbientCapabilities ProtectSystem ProtectHome PrivateTmp PrivateDevices
 		ProtectClock ProtectControlGroups ProtectHostname ProtectKernelLogs ProtectKernelModules ProtectKernelTunables ProtectProc
 		RestrictAddressFamilies RestrictNamespaces RestrictRealtime RestrictSUIDSGID LockPersonality MemoryDenyWriteExecute RemoveIPC
 		SystemCallArchitectures SystemCallFilter SystemCallErrorNumber UMask MemoryHigh MemoryMax TasksMax LimitNOFILE`),
