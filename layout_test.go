@@ -92,10 +92,12 @@ var mayImport = []struct {
 	{"router/config", []string{"router/upstream"}, "a file's meaning is for others to act on; what a server's URL may be, upstream says"},
 	{"router", []string{"protocols/", "certs", "router/upstream"}, "router knows wires and policies both"},
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
-	{"internal/edge", []string{"router", "router/", "protocols/", "certs", "certs/", "proto/"}, "assembles everything for the binary"},
+	{"internal/systemd", nil, "a service manager knows nothing of what the service serves"},
+	{"internal/edge", []string{"internal/systemd", "router", "router/", "protocols/", "certs", "certs/", "proto/"}, "assembles everything for the binary"},
 	{"internal/", []string{"internal/", "router", "router/", "protocols/", "certs", "proto/", "oneporttest"}, "test tools may look at everything"},
-	{"cmd/oneport", []string{"internal/edge", "router", "protocols/rest", "certs", "router/config"}, "main only connects the process to the library"},
+	{"cmd/oneport", []string{"internal/edge", "internal/systemd", "router", "protocols/rest", "certs", "router/config"}, "main only connects the process to the library"},
 	{"examples/", []string{"router", "protocols/", "certs", "proto/", "oneporttest", "examples/"}, "an example uses what an embedder can use: nothing internal"},
+	{"deploy", nil, "files for other programs: only its test looks at them"},
 	{"bench", []string{"router", "protocols/", "certs", "proto/", "internal/edge", "internal/testkit"}, "compares our handlers with the same ones on their own ports"},
 }
 
@@ -139,7 +141,7 @@ var oneImporter = []struct {
 	{"github.com/caddyserver/certmagic", []string{"certs/acme"}, "it opens listeners and has defaults of its own; the fence stands there"},
 	{"github.com/mholt/acmez", []string{"certs/acme"}, "certmagic's ACME client; the two go together"},
 	{"go.uber.org/zap", []string{"certs/acme"}, "certmagic logs with it; everybody else has log/slog"},
-	{"go.yaml.in/yaml/v4", []string{"router/config"}, "it is young; and a file that others read would have rules of their own"},
+	{"go.yaml.in/yaml/v4", []string{"router/config", "deploy"}, "it is young; deploy's test reads manifests; and a file that others read would have rules of their own"},
 	{"github.com/santhosh-tekuri/jsonschema/v6", []string{"router/config"}, "only a test asks whether the schema is one; the binary prints it and does not need it"},
 	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},
 	{"golang.org/x/sys/unix", []string{"protocols/mux", "router", "router/upstream", "internal/", "bench"}, "system calls are rare, and each has its reason"},

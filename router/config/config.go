@@ -28,6 +28,7 @@ type Listener struct {
 	Pos       Pos
 	Address   string // host:port; the host may be empty
 	Plaintext bool   // tls: off
+	Socket    string // the name of systemd's socket for it; "" for the one of its address
 	// ProxyProtocol lists the peers that must send a PROXY header.
 	ProxyProtocol []netip.Prefix
 }
