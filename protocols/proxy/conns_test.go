@@ -548,13 +548,16 @@ func TestUploadsThatFail(t *testing.T) {
 		client  bool
 		timeout bool
 	}{
-		"the client breaks off":     {length: 1 << 20, serve: waits, err: io.ErrUnexpectedEOF, client: true},
-		"and of no length":          {length: -1, serve: waits, err: io.ErrUnexpectedEOF, client: true},
-		"the client stands still":   {length: -1, serve: waits, err: context.DeadlineExceeded, client: true, timeout: true},
-		"shorter than it says":      {length: 1 << 20, serve: waits, err: io.EOF, client: true},
-		"longer than it says":       {length: 20_000, serve: waits, client: true},
-		"the server closes":         {length: 1 << 20, serve: func(_ int, _ net.Conn, br *bufio.Reader) { _, _ = http.ReadRequest(br) }},
-		"the server talks nonsense": {length: 1 << 20, serve: func(_ int, c net.Conn, br *bufio.Reader) { _, _ = http.ReadRequest(br); _, _ = io.WriteString(c, "?\r\n") }},
+		"the client breaks off":   {length: 1 << 20, serve: waits, err: io.ErrUnexpectedEOF, client: true},
+		"and of no length":        {length: -1, serve: waits, err: io.ErrUnexpectedEOF, client: true},
+		"the client stands still": {length: -1, serve: waits, err: context.DeadlineExceeded, client: true, timeout: true},
+		"shorter than it says":    {length: 1 << 20, serve: waits, err: io.EOF, client: true},
+		"longer than it says":     {length: 20_000, serve: waits, client: true},
+		"the server closes":       {length: 1 << 20, serve: func(_ int, _ net.Conn, br *bufio.Reader) { _, _ = http.ReadRequest(br) }},
+		"the server talks nonsense": {length: 1 << 20, serve: func(_ int, c net.Conn, br *bufio.Reader) {
+			_, _ = http.ReadRequest(br)
+			_, _ = io.WriteString(c, "?\r\n")
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

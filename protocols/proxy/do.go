@@ -117,6 +117,10 @@ func (e *exchange) do() *Error {
 			return e.unreached(err)
 		}
 		e.cn = cn
+		if l, ok := e.x.(leaver); ok {
+			c, ctx := e.c, e.ctx
+			l.OnLeave(func() { c.leave(ctx, cn) })
+		}
 		fail, again := e.on()
 		if !again {
 			return fail

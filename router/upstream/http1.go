@@ -29,7 +29,7 @@ func newHTTP1(u *Upstream, log *slog.Logger) *http1 {
 	}
 	s := &http1{name: u.name, log: log}
 	s.client = proxy.New(proxy.Config{Name: u.name, Dial: u.dialSoon, Host: host, Prepare: prepareHead, Log: log})
-	s.handler = h2.NewHandler(s.serveStream)
+	s.handler = h2.NewHandler(func(x *h2.Exchange) { s.serve(x.Context(), x) })
 	return s
 }
 
@@ -49,62 +49,50 @@ func (s *http1) close() {
 func (s *http1) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := proxy.FromHTTP(w, r)
 	defer x.Release()
-	if status, text := s.do(r.Context(), x); status != 0 {
-		http.Error(w, text, status)
-	}
+	s.serve(r.Context(), x)
 }
 
-// serveStream hands a stream on.
-func (s *http1) serveStream(x *h2.Exchange) {
-	if status, text := s.do(x.Context(), x); status != 0 {
-		x.Reply(status, text)
-	}
+// exchange is a request of either version.
+type exchange interface {
+	proxy.Exchange
+	// Reply answers in the port's words what nobody has answered.
+	Reply(status int, text string)
 }
 
-// do has a request answered. If nothing was, it says what is to be.
-func (s *http1) do(ctx context.Context, x proxy.Exchange) (status int, text string) {
+// serve has a request answered.
+func (s *http1) serve(ctx context.Context, x exchange) {
 	err := s.client.Do(ctx, x)
 	if err == nil {
-		return 0, ""
+		return
 	}
 	fail, ok := errors.AsType[*proxy.Error](err)
-	switch {
-	case !ok: // there are no others
-		return http.StatusBadGateway, textUnreachable
-	case fail.Client && fail.Answered:
-		return 0, ""
-	case fail.Client:
-		return clientsFault(ctx, x, fail)
+	if !ok { // there are no others
+		fail = &proxy.Error{Err: err}
 	}
-	s.log.Warn("upstream failed", "upstream", s.name, "err", fail.Err)
+	if !fail.Client {
+		s.log.Warn("upstream failed", "upstream", s.name, "err", fail.Err)
+	}
 	switch {
 	case fail.Answered:
-		return 0, ""
-	case fail.Busy:
-		return http.StatusServiceUnavailable, textBusy
-	case fail.Timeout:
-		return http.StatusGatewayTimeout, textTimeout
-	}
-	return http.StatusBadGateway, textUnreachable
-}
-
-// clientsFault is for a request that its client has not brought to its end.
-func clientsFault(ctx context.Context, x proxy.Exchange, fail *proxy.Error) (status int, text string) {
-	switch {
-	case ctx.Err() != nil:
+	case fail.Client && fail.Timeout:
+		x.Reply(http.StatusRequestTimeout, "the request's body stands still")
+	case fail.Client && ctx.Err() != nil:
 		x.Abort() // it has left
-		return 0, ""
+	case fail.Client:
+		x.Reply(http.StatusBadRequest, "the request cannot be sent on")
+	case fail.Busy:
+		x.Reply(http.StatusServiceUnavailable, "too many requests wait for the server")
 	case fail.Timeout:
-		return http.StatusRequestTimeout, "the request's body stands still"
+		x.Reply(http.StatusGatewayTimeout, textTimeout)
+	default:
+		x.Reply(http.StatusBadGateway, textUnreachable)
 	}
-	return http.StatusBadRequest, "the request cannot be sent on"
 }
 
 // What is said in a server's place.
 const (
 	textUnreachable = "the server cannot be reached"
 	textTimeout     = "the server takes too long"
-	textBusy        = "too many requests wait for the server"
 )
 
 // prepareHead tells the server who asks.
