@@ -77,6 +77,10 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 attacks: ## ten seconds of each attack on a running port; minutes, and not on a busy machine
 	go test -tags $(TAGS),attacks -count=1 -timeout 30m -v ./internal/attacks
 
+.PHONY: faults
+faults: ## one of three servers killed, stopped and slowed under load; a minute and a half
+	go test -tags $(TAGS),faults -count=1 -timeout 10m -v ./internal/faults
+
 .PHONY: bench
 bench: ## compare the port with the same handlers on ports of their own
 	go run -tags $(TAGS) ./bench -rounds $(ROUNDS)

@@ -32,7 +32,7 @@ func (d *dest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := proxy.FromHTTP(w, r)
 	defer x.Release()
 	if status, text := d.do(r.Context(), x); status != 0 {
-		http.Error(w, text, status)
+		x.Reply(status, text)
 	}
 }
 
@@ -91,6 +91,13 @@ func (x *exchange) Prepare(h *protocols.Head) {
 }
 
 func (x *exchange) AnswerTimeout() time.Duration { return x.way.AnswerTimeout }
+
+// OnLeave has f called when the client leaves, if it can be told.
+func (x *exchange) OnLeave(f func()) {
+	if l, ok := x.Exchange.(interface{ OnLeave(f func()) }); ok {
+		l.OnLeave(f)
+	}
+}
 
 func (x *exchange) Read(p []byte) (int, error) {
 	n, err := x.Exchange.Read(p)

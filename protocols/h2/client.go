@@ -25,10 +25,12 @@ type client struct {
 	streams map[uint32]*stream
 	backs   []*back
 	serving int         // functions of Handlers that run
+	parked  []*Exchange // streams that wait for one to return
 	held    int         // bytes that wait in the queues of streams
 	lent    int64       // what upstream connections may make of that, for all streams
 	due     *trunk      // and those behind it are to be written to, once mu is free
 	freed   []*Upstream // have room for streams that wait, once mu is free
+	left    []func()    // of Exchanges that have ended, to be called once mu is free
 	shares  []share     // of upstreams
 	cancels int         // answers from upstream that the client did not wait for; forgotten with time
 	last    uint32      // the highest stream id that a client has used

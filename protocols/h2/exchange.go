@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,9 +21,10 @@ import (
 // It is valid until the function returns. Reading and writing may go on at once,
 // by a goroutine each.
 type Exchange struct {
-	c    *client
-	of   *protocols.Call
-	head protocols.Head
+	handler *Handler
+	c       *client
+	of      *protocols.Call
+	head    protocols.Head
 
 	serve func(*Exchange)
 
@@ -31,7 +33,8 @@ type Exchange struct {
 	come     sync.Cond // something has changed
 	back     []byte    // to be read again
 	trailers []protocols.Field
-	left     int64 // of the answer's body; -1 if nobody knows
+	left     int64  // of the answer's body; -1 if nobody knows
+	leave    func() // see OnLeave
 	finished bool
 
 	mu   sync.Mutex // guards the fields below; after the client's
@@ -39,8 +42,8 @@ type Exchange struct {
 	done chan struct{}
 }
 
-func newExchange(s *stream, r *Request, end bool) *Exchange {
-	x := &Exchange{c: s.c, of: s.call, s: s}
+func newExchange(h *Handler, s *stream, r *Request, end bool) *Exchange {
+	x := &Exchange{handler: h, c: s.c, of: s.call, s: s}
 	x.come.L = &s.c.mu
 	x.head = protocols.Head{Method: r.Method, Authority: r.Authority, Path: r.Path, Length: r.length}
 	if end {
@@ -62,11 +65,25 @@ func (x *Exchange) Call() *protocols.Call { return x.of }
 // or leaves. It has the call, the connection, and what guards have added.
 func (x *Exchange) Context() context.Context { return x.of.In((*exchangeContext)(x)) }
 
+// OnLeave has f called when Context ends, at once if it has. A later f takes the place of
+// an earlier one. It may be called by any goroutine, and must not wait.
+func (x *Exchange) OnLeave(f func()) {
+	x.c.mu.Lock()
+	gone := x.s == nil
+	if !gone {
+		x.leave = f
+	}
+	x.c.mu.Unlock()
+	if gone && (*exchangeContext)(x).Err() != nil {
+		f()
+	}
+}
+
 // Head gives the request's head.
 func (x *Exchange) Head(h *protocols.Head) {
-	fields := append(h.Fields[:0], x.head.Fields...)
+	fields := h.Fields[:0]
 	*h = x.head
-	h.Fields = fields
+	h.Fields = append(fields, x.head.Fields...)
 }
 
 // Read reads the request's body. It waits for the client, who may send more of it
@@ -319,8 +336,14 @@ func (x *Exchange) leaveLocked(early bool) {
 	x.s.x, x.s = nil, nil
 	x.come.Broadcast()
 	x.c.drained.Broadcast()
+	if len(x.c.parked) > 0 {
+		x.c.parked = slices.DeleteFunc(x.c.parked, func(o *Exchange) bool { return o == x })
+	}
 	if !early {
 		return
+	}
+	if x.leave != nil {
+		x.c.left = append(x.c.left, x.leave)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -3,6 +3,7 @@ package h2
 import (
 	"errors"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -60,32 +61,37 @@ func (h *Handler) take(s *stream, r *Request, end bool) { h.begin(s, r, end, h.s
 // begin gives a stream to a worker. Its client is locked.
 func (h *Handler) begin(s *stream, r *Request, end bool, serve func(*Exchange)) {
 	c := s.c
-	switch {
-	case c.sw.held.Load() > c.sw.limits.Memory:
+	if c.sw.held.Load() > c.sw.limits.Memory {
 		s.reply(overloaded)
 		return
-	case c.serving >= 2*c.sw.limits.Streams: // of streams that were reset, whose functions have not returned
-		c.nuisance++
-		s.reset(frame.RefusedStream, sideClient)
+	}
+	x := newExchange(h, s, r, end)
+	x.serve = serve
+	s.x, s.handled, s.up.cut = x, true, false
+	s.up.Allow(flow.Unlimited)            // what it takes, it reads
+	if c.serving >= c.sw.limits.Streams { // functions of streams that were reset have not returned
+		c.parked = append(c.parked, x)
 		return
 	}
-	x := newExchange(s, r, end)
-	x.serve = serve
+	h.startLocked(x)
+}
+
+// startLocked has a worker serve a stream. Its client is locked.
+func (h *Handler) startLocked(x *Exchange) {
+	c := x.c
 	select {
 	case h.next <- x: // its stack is deep enough
 	default:
 		h.mu.Lock()
 		if h.closed {
 			h.mu.Unlock()
-			s.reply(unavailable)
+			x.s.reply(unavailable)
 			return
 		}
 		h.work.Add(1)
 		h.mu.Unlock()
 		go h.worker(x)
 	}
-	s.x, s.handled, s.up.cut = x, true, false
-	s.up.Allow(flow.Unlimited) // what it takes, it reads
 	c.serving++
 	c.work.Add(1)
 }
@@ -131,6 +137,11 @@ func (x *Exchange) run() {
 		s.x, x.s = nil, nil
 	}
 	c.serving--
+	for len(c.parked) > 0 && c.serving < c.sw.limits.Streams {
+		next := c.parked[0]
+		c.parked = slices.Delete(c.parked, 0, 1)
+		next.handler.startLocked(next)
+	}
 	c.unlock()
 	c.kick()
 }

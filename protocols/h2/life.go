@@ -122,8 +122,8 @@ func (c *client) written(err error) {
 
 // unlock frees the client's lock, and does what had to wait for that.
 func (c *client) unlock() {
-	ended, due, freed := c.ended, c.due, c.freed
-	c.ended, c.due, c.freed = nil, nil, nil
+	ended, due, freed, left := c.ended, c.due, c.freed, c.left
+	c.ended, c.due, c.freed, c.left = nil, nil, nil, nil
 	c.mu.Unlock()
 	finishCalls(ended)
 	for due != nil {
@@ -131,6 +131,9 @@ func (c *client) unlock() {
 	}
 	for _, u := range freed {
 		u.serve()
+	}
+	for _, f := range left {
+		f()
 	}
 }
 

@@ -48,6 +48,7 @@ type edge struct {
 	fake     h2.Backend // whoever accepts from behind: see backend
 	behind   net.Listener
 	upstream bool
+	handler  bool
 	http     *http.Server
 	grpc     *grpc.Server
 
@@ -64,6 +65,7 @@ type edge struct {
 type options struct {
 	inProcess bool // the test is about servers in this process alone
 	upstream  bool // the servers are reached by connections upstream
+	handler   bool // net/http's handler is a function of the switch's
 	admit     func(context.Context, *protocols.Call) (context.Context, error)
 	upLimits  h2.UpstreamLimits
 	upDial    dialer // to the fake server; nil dials e.behind
@@ -75,8 +77,8 @@ type options struct {
 // dialer is UpstreamConfig.Dial; next dials the fake server.
 type dialer func(ctx context.Context, next func(context.Context) (net.Conn, error)) (net.Conn, error)
 
-// inBubble runs a test with an edge: with servers in this process, and once
-// more with the same servers upstream.
+// inBubble runs a test with an edge: with servers in this process, once
+// more with the same servers upstream, and with net/http's as a function.
 func inBubble(t *testing.T, o options, test func(t *testing.T, e *edge)) {
 	t.Helper()
 	if !o.upstream {
@@ -87,6 +89,13 @@ func inBubble(t *testing.T, o options, test func(t *testing.T, e *edge)) {
 	if o.inProcess {
 		return
 	}
+	if !o.upstream {
+		o.handler = true
+		t.Run("handler", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, newEdge(t, o)) })
+		})
+		o.handler = false
+	}
 	o.upstream = true
 	t.Run("upstream", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { test(t, newEdge(t, o)) })
@@ -96,7 +105,7 @@ func inBubble(t *testing.T, o options, test func(t *testing.T, e *edge)) {
 var webAddr = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}
 
 func newEdge(t *testing.T, o options) *edge {
-	e := &edge{t: t, upstream: o.upstream, ln: oneporttest.NewListener(), release: make(chan struct{})}
+	e := &edge{t: t, upstream: o.upstream, handler: o.handler, ln: oneporttest.NewListener(), release: make(chan struct{})}
 	web, rpc, fake := e.servers(o)
 	e.behind = fake
 	o.limits.Pace = cmp.Or(o.limits.Pace, -1) // what was sent is to be taken when all is quiet
@@ -111,7 +120,7 @@ func newEdge(t *testing.T, o options) *edge {
 	})
 
 	e.http = &http.Server{
-		Handler: e.handler(), Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		Handler: e.mux(), Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	e.http.Protocols.SetUnencryptedHTTP2(true)
 	if o.http != nil {
@@ -139,8 +148,11 @@ func newEdge(t *testing.T, o options) *edge {
 		e.sw.Close()
 		_ = e.behind.Close()
 		for _, to := range []h2.Backend{e.web, e.rpc, e.fake} {
-			if u, ok := to.(*h2.Upstream); ok {
-				u.Close()
+			switch to := to.(type) {
+			case *h2.Upstream:
+				to.Close()
+			case *h2.Handler:
+				to.Close()
 			}
 		}
 		_ = e.http.Close()
@@ -168,6 +180,9 @@ func (e *edge) servers(o options) (web, rpc, fake net.Listener) {
 	inRPC := h2.NewServer(webAddr, h2.ServerOptions{Calls: true, Pings: true})
 	inFake := h2.NewServer(webAddr, h2.ServerOptions{})
 	e.web, e.rpc, e.fake = inWeb, inRPC, inFake
+	if o.handler {
+		e.web = handled(e.mux())
+	}
 	return inWeb, inRPC, inFake
 }
 
@@ -183,7 +198,7 @@ func (e *edge) route(r *h2.Request, _ *protocols.Conn) h2.Backend {
 	return e.web
 }
 
-func (e *edge) handler() http.Handler {
+func (e *edge) mux() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/hello", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {

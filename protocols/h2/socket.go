@@ -19,6 +19,7 @@ type socket struct {
 
 	mu      sync.Mutex // guards the link, all below, and what the owner says
 	spare   []byte     // the buffer that out takes turns with
+	taken   int        // bytes of out that are being written
 	writing bool       // somebody writes
 	err     error      // the connection is over
 }
@@ -110,7 +111,7 @@ func (k *socket) write(wait bool) {
 			return
 		}
 		p := k.out
-		k.out, k.spare = k.spare[:0], nil
+		k.out, k.spare, k.taken = k.spare[:0], nil, len(p)
 		k.mu.Unlock()
 		var err error
 		if wait {
@@ -163,6 +164,7 @@ func (k *socket) done(p []byte, err error) (more bool) {
 	if cap(p) <= highWater { // not grown for once
 		k.spare = p[:0]
 	}
+	k.taken = 0
 	k.owner.written(err)
 	more = len(k.out) > 0 && k.err == nil
 	k.writing = more

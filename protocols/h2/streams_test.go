@@ -122,7 +122,7 @@ func TestCancellation(t *testing.T) {
 		if n, m := e.canceled.Load(), e.echo.canceled.Load(); n != 3 || m != 2 {
 			t.Errorf("at the end: %d and %d handlers were canceled", n, m)
 		}
-		if n := e.calls.Load(); n != 2 && !e.upstream || n != 5 && e.upstream { // net/http's are not the switch's
+		if n := e.calls.Load(); n != 2 && !e.upstream && !e.handler || n != 5 && (e.upstream || e.handler) { // net/http's are not the switch's
 			t.Errorf("%d calls have ended", n)
 		}
 	})
@@ -234,7 +234,7 @@ func TestWindows(t *testing.T) {
 					t.Errorf("trailers overtook the body: %v", a)
 				}
 				c.send(window(0, 1<<20), settings(frame.InitialWindowSize, 50_000))
-				if n := len(c.answer(1).body); n != max(50_000, min(int(first), 100_000)) && first != 65535 {
+				if n := len(c.answer(1).body); n != max(50_000, min(int(first), 100_000)) && first != 65535 && !e.handler { // a function has not written it all before
 					t.Errorf("%d bytes through a window of 50000, after %d", n, first)
 				}
 				c.send(settings(frame.InitialWindowSize, 0), settings(frame.InitialWindowSize, 1<<20))
@@ -283,7 +283,11 @@ func TestSettingsUnderLoad(t *testing.T) {
 		c.send(window(0, 1<<24))
 		var want bytes.Buffer
 		c.send(c.post(1, "/echo"), c.get(3, "/big?500000"))
-		for i := range 200 {
+		most := 200
+		if e.handler { // nothing but the stream's window is between
+			most = 120
+		}
+		for i := range most {
 			p := strings.Repeat(string(rune('a'+i%26)), 2000)
 			want.WriteString(p)
 			c.send(data(1, p, false), settings(frame.InitialWindowSize, uint32(i*7919%60_000)), settings(frame.HeaderTableSize, uint32(i%3*2048)))

@@ -19,7 +19,9 @@ func (c *client) sweep(tick time.Duration) (waits int) {
 	c.mu.Lock()
 	if c.state != stateClose && c.err == nil {
 		c.sweepLocked(tick)
-		waits = c.held + len(c.out)
+		if waits = c.held + len(c.out); c.stuck > 0 {
+			waits += c.taken
+		}
 	}
 	c.unlock()
 	c.kickLater()

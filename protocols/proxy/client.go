@@ -312,6 +312,15 @@ func (c *Client) put(cn *conn, keep bool) {
 // drop closes a connection that is of no use.
 func (c *Client) drop(cn *conn) { c.put(cn, false) }
 
+// leave ends a request whose client has left, if it still is the connection's.
+func (c *Client) leave(ctx context.Context, cn *conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cn.ctx == ctx {
+		cn.endLocked(endLeft)
+	}
+}
+
 // stop ends what a request still does on its connection.
 func (c *Client) stop(cn *conn, why uint32) {
 	c.mu.Lock()

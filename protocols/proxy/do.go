@@ -124,6 +124,10 @@ func (e *exchange) do() *Error {
 		}
 		e.cn = cn
 		cn.answer.Store(int64(answer))
+		if l, ok := e.x.(leaver); ok {
+			c, ctx := e.c, e.ctx
+			l.OnLeave(func() { c.leave(ctx, cn) })
+		}
 		fail, again := e.on()
 		if !again {
 			return fail

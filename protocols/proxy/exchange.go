@@ -49,6 +49,13 @@ type Ruled interface {
 	AnswerTimeout() time.Duration
 }
 
+// leaver is an Exchange that says at once when its client has left. Of others the
+// sweeper learns it by their context.
+type leaver interface {
+	// OnLeave has f called then, or at once.
+	OnLeave(f func())
+}
+
 // Error is why [Client.Do] has not brought a whole answer.
 type Error struct {
 	// Sent says that some of the request was written to a connection that was

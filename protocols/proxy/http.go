@@ -22,6 +22,7 @@ type HTTP struct {
 	left    int64       // of a body whose length is known
 	read    atomic.Bool // all of the body has come
 	aborted bool
+	stopped bool // nobody has read the rest of the body
 }
 
 var https = sync.Pool{New: func() any { return new(HTTP) }}
@@ -41,9 +42,10 @@ func FromHTTP(w http.ResponseWriter, r *http.Request) *HTTP {
 // Release ends the exchange. It panics with [http.ErrAbortHandler], as net/http wants
 // it, if the answer was cut off: only a broken connection tells the client so.
 func (x *HTTP) Release() {
+	x.linger()
 	aborted := x.aborted
 	x.w, x.r, x.back, x.target = nil, nil, nil, ""
-	x.aborted = false
+	x.aborted, x.stopped = false, false
 	https.Put(x)
 	if aborted {
 		panic(http.ErrAbortHandler)
@@ -108,13 +110,30 @@ func (x *HTTP) Trailers(list []protocols.Field) []protocols.Field {
 	return list
 }
 
+// lingerTime is how long a client is listened to whose body nobody wants. Input
+// that nobody has read would turn the close of the connection into a reset, and the client
+// would lose its answer: net/http reads up to 256 KiB to avoid that. It cannot
+// if a read of chunks was broken off, so that one which waits has as long.
+const lingerTime = 500 * time.Millisecond
+
 // StopReading ends reads of the body. The connection ends with the answer.
 func (x *HTTP) StopReading() {
-	if x.read.Load() {
-		return
+	if !x.read.Load() {
+		x.stopped = true
+		x.linger()
 	}
-	// Where that is not supported nothing reads from a client.
-	_ = http.NewResponseController(x.w).SetReadDeadline(time.Unix(1, 0))
+}
+
+func (x *HTTP) linger() {
+	if x.stopped { // where that is not supported nothing reads from a client
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(lingerTime))
+	}
+}
+
+// Reply answers in the port's own words, if nothing was answered.
+func (x *HTTP) Reply(status int, text string) {
+	x.linger()
+	http.Error(x.w, text, status)
 }
 
 // Inform sends an interim answer to a client that knows them.

@@ -58,9 +58,9 @@ func (x *asked) with(body string, length int64) *asked {
 }
 
 func (x *asked) Head(h *protocols.Head) {
-	fields := append(h.Fields[:0], x.head.Fields...)
+	fields := h.Fields[:0]
 	*h = x.head
-	h.Fields = fields
+	h.Fields = append(fields, x.head.Fields...)
 }
 
 func (x *asked) Read(p []byte) (int, error) {
@@ -347,10 +347,21 @@ func TestFieldsOfTheConnection(t *testing.T) {
 					"Proxy-Authenticate: Basic\r\nUpgrade: h2c\r\nSet-Cookie: a=b\r\nset-cookie: c=d\r\nContent-Length: 0\r\n\r\n")
 			})
 		x := ask(http.MethodGet, "/a%2Fb?c d"[:8], []protocols.Field{
-			{Name: "Connection", Value: "close, X-Drop, x-forwarded-for, Host, Content-Length"}, {Name: "X-Drop", Value: "1"}, {Name: "keep-alive", Value: "1"},
-			{Name: "Upgrade", Value: "h2c"}, {Name: "HTTP2-Settings", Value: "x"}, {Name: "Proxy-Authorization", Value: "x"}, {Name: "Proxy-Connection", Value: "x"},
-			{Name: "Transfer-Encoding", Value: "gzip"}, {Name: "TE", Value: "gzip, trailers;q=0.5"}, {Name: "cookie", Value: "a=b"}, {Name: "x-keep", Value: "1"},
-			{Name: "cookie", Value: "c=d"}, {Name: "host", Value: "evil.test"}, {Name: "content-length", Value: "77"}, {Name: "expect", Value: "100-continue"},
+			{Name: "Connection", Value: "close, X-Drop, x-forwarded-for, Host, Content-Length"},
+			{Name: "X-Drop", Value: "1"},
+			{Name: "keep-alive", Value: "1"},
+			{Name: "Upgrade", Value: "h2c"},
+			{Name: "HTTP2-Settings", Value: "x"},
+			{Name: "Proxy-Authorization", Value: "x"},
+			{Name: "Proxy-Connection", Value: "x"},
+			{Name: "Transfer-Encoding", Value: "gzip"},
+			{Name: "TE", Value: "gzip, trailers;q=0.5"},
+			{Name: "cookie", Value: "a=b"},
+			{Name: "x-keep", Value: "1"},
+			{Name: "cookie", Value: "c=d"},
+			{Name: "host", Value: "evil.test"},
+			{Name: "content-length", Value: "77"},
+			{Name: "expect", Value: "100-continue"},
 		}...)
 		if fail := f.do(x); fail != nil {
 			t.Fatal(fail)

@@ -29,6 +29,9 @@ func (e *exchange) startUpload() {
 func (e *exchange) endUpload(answered bool) bool {
 	if !answered || !e.sending.read.Load() {
 		e.c.stop(e.cn, endStopped)
+		if answered { // it must not wait for what is not read any more
+			_ = e.x.Flush() // the client may have left: it has its answer
+		}
 		e.x.StopReading()
 	}
 	<-e.sending.done

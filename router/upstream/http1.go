@@ -108,6 +108,13 @@ func (o *observed) AnswerTimeout() time.Duration {
 	return 0
 }
 
+// OnLeave has f called when the client leaves, if the exchange can tell.
+func (o *observed) OnLeave(f func()) {
+	if l, ok := o.Exchange.(interface{ OnLeave(f func()) }); ok {
+		l.OnLeave(f)
+	}
+}
+
 // field gives a field of the request.
 func (o *observed) field(name string) string {
 	var h protocols.Head
@@ -181,7 +188,7 @@ func (u *Upstream) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	x := proxy.FromHTTP(w, r)
 	defer x.Release()
 	if status, text := Refusal(r.Context(), x, u.Do(r.Context(), x)); status != 0 {
-		http.Error(w, text, status)
+		x.Reply(status, text)
 	}
 }
 
