@@ -10,7 +10,7 @@ import (
 // changes reads what a route does with its calls on the way.
 func (w *walker) changes(r *Route, o object, d *destinations) {
 	if r.Redirect != "" || o.get(keyRedirect).given() {
-		for _, key := range []string{keyRewrite, "rewrite_host", keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyAnswerTimeout, keyCallTimeout} {
+		for _, key := range []string{keyRewrite, keyRewriteHost, keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyAnswerTimeout, keyCallTimeout} {
 			o.get(key).refuse("has no place beside redirect")
 		}
 		return
@@ -25,15 +25,15 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 		o.get(keyCallTimeout).refuse("goes with grpc; for a path there is answer_timeout")
 	}
 	if d.kind == keyWebSocket {
-		for _, key := range []string{"rewrite_host", keyRequestHeaders, keyResponseHeaders, keyFallback} {
+		for _, key := range []string{keyRewriteHost, keyRequestHeaders, keyResponseHeaders, keyFallback} {
 			o.get(key).refuse("is not for websocket")
 		}
 		return
 	}
 	r.Rewrite = w.rewrite(r, o.get(keyRewrite))
-	if hosts := w.hosts(o.get("rewrite_host")); len(hosts) == 1 {
+	if hosts := w.hosts(o.get(keyRewriteHost)); len(hosts) == 1 {
 		if r.RewriteHost = hosts[0]; strings.HasPrefix(hosts[0], "*") {
-			o.get("rewrite_host").problemf("a server is asked for one host, not for %s", shown(hosts[0]))
+			o.get(keyRewriteHost).problemf("a server is asked for one host, not for %s", shown(hosts[0]))
 		}
 	}
 	r.Request, r.Response = w.edits(o.get(keyRequestHeaders), "routes[].request_headers"), w.edits(o.get(keyResponseHeaders), "routes[].response_headers")

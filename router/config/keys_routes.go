@@ -17,6 +17,7 @@ const (
 	keyResponseHeaders = "response_headers"
 	keyMirror          = "mirror"
 	keyRewrite         = "rewrite"
+	keyRewriteHost     = "rewrite_host"
 	keyStatus          = "status"
 	keyAnswerTimeout   = "answer_timeout"
 	keyCallTimeout     = "call_timeout"
@@ -91,7 +92,7 @@ var callKeys = []key{
 		about: "What the server gets instead of `path` at the beginning of the request's path: with `path: /api/` and `rewrite: /` it gets `/users` for `/api/users`. " +
 			"Ends in `/` if `path` does.",
 	},
-	{name: "rewrite_host", is: text(hostShape), without: "the client's", about: "The host that the server is asked for. Not for `websocket`."},
+	{name: keyRewriteHost, is: text(hostShape), without: "the client's", about: "The host that the server is asked for. Not for `websocket`."},
 	{name: keyRequestHeaders, is: submapping(), without: "as they come", about: "What is changed in the head of what goes to the server. Not for `websocket`."},
 	{name: keyResponseHeaders, is: submapping(), without: "as they come", about: "What is changed in the head of what comes back. Not for `websocket`."},
 	{
