@@ -15,6 +15,8 @@ const (
 	fieldType   = "content-type"
 	fieldLength = "content-length"
 	fieldStatus = ":status"
+	// fieldMessage is the text of a gRPC call's error.
+	fieldMessage = "grpc-message"
 )
 
 // Request is the head of a request: what decides where a stream goes. It is
@@ -346,3 +348,26 @@ func validValue(s string) bool {
 }
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
+
+// tidy takes the blanks out that servers leave around fields' values, which are
+// malformed (RFC 9113, 8.2.1). Many do: grpc-go 1.85 sends the message of an error
+// that ends in a blank as it is, and the call would end in another error than
+// its own. There they are encoded; elsewhere they mean nothing (RFC 9110, 5.5).
+func tidy(fields []hpack.HeaderField) {
+	for i := range fields {
+		f := &fields[i]
+		if f.Value == "" || !blank(f.Value[0]) && !blank(f.Value[len(f.Value)-1]) || f.IsPseudo() {
+			continue
+		}
+		inner := strings.Trim(f.Value, " \t")
+		if f.Name != fieldMessage {
+			f.Value = inner
+			continue
+		}
+		before := strings.Index(f.Value, inner) // of "": all are behind it
+		f.Value = blanks.Replace(f.Value[:before]) + inner + blanks.Replace(f.Value[before+len(inner):])
+	}
+}
+
+// blanks encodes them as grpc-message has them (gRPC over HTTP2, Status-Message).
+var blanks = strings.NewReplacer(" ", "%20", "\t", "%09")

@@ -158,6 +158,18 @@ func TestCheckTrailers(t *testing.T) {
 	}
 }
 
+// Blanks around a value are a server's slip, and no reason to lose its answer.
+func TestTidy(t *testing.T) {
+	fields := fieldList(":status", "200 ", "a", " x y\t", "b", " ", "c", "x", "d", "",
+		"grpc-message", "  failed:  x \t", "grpc-message", " \t", "grpc-message", "%20 x")
+	tidy(fields)
+	want := fieldList(":status", "200 ", "a", "x y", "b", "", "c", "x", "d", "",
+		"grpc-message", "%20%20failed:  x%20%09", "grpc-message", "%20%09", "grpc-message", "%20 x")
+	if !slices.Equal(fields, want) {
+		t.Errorf("got %q", fields)
+	}
+}
+
 func TestRequestFields(t *testing.T) {
 	r := Request{Fields: getFields("a", "1", "b", "2", "a", "3")}
 	if r.Get("a") != "1" || r.Get("b") != "2" || r.Get("c") != "" || r.Get(":path") != "/x?y=z" {
