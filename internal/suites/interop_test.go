@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -79,24 +78,13 @@ type interopBehind struct {
 // startInterop serves the interop service with nothing but grpc-go until the test ends.
 func startInterop(t *testing.T) *interopBehind {
 	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &interopBehind{port: portOf(t, ln.Addr())}
+	b := new(interopBehind)
 	srv := grpc.NewServer(grpc.InTapHandle(func(ctx context.Context, _ *tap.Info) (context.Context, error) {
 		b.calls.Add(1)
 		return ctx, nil
 	}))
 	testgrpc.RegisterTestServiceServer(srv, interopServer{})
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(ln) }()
-	t.Cleanup(func() {
-		srv.Stop()
-		if err := <-done; err != nil {
-			t.Errorf("grpc-go: %v", err)
-		}
-	})
+	b.port = startGRPC(t, srv)
 	return b
 }
 
