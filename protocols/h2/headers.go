@@ -243,7 +243,8 @@ func (r *Request) takePseudo(f *hpack.HeaderField, seen *pseudo) (why string) {
 	if *seen&which != 0 {
 		return "a pseudo-header field twice"
 	}
-	if !validValue(f.Value) || which == pseudoMethod && !validMethod(f.Value) {
+	// A blank would end a target of HTTP/1.1, which servers may make of it.
+	if !validValue(f.Value) || strings.IndexByte(f.Value, ' ') >= 0 || strings.IndexByte(f.Value, '\t') >= 0 || which == pseudoMethod && !validMethod(f.Value) {
 		return "a pseudo-header field with a bad value"
 	}
 	*seen |= which
