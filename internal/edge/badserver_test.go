@@ -434,7 +434,7 @@ func TestBadServersOfWebSockets(t *testing.T) {
 		"refuses":                      {want: "502"},
 		"closes before its answer":     {serve: says("", nil), want: "502"},
 		"malformed":                    {serve: says("garbage\r\n\r\n", hang), want: "502"},
-		"speaks HTTP/2":                {serve: func(c net.Conn) { _, _ = io.WriteString(c, settings); hang(c) }, want: "502"},
+		"speaks HTTP/2":                {serve: says(settings, nil), want: "502"},
 		"speaks TLS":                   {serve: speaksTLS, want: "502"},
 		"says no":                      {serve: says("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", nil), want: "403"},
 		"is no WebSocket server":       {serve: says(head200+"hellohello", nil), want: "200"}, // which is no session
@@ -452,7 +452,7 @@ tls: { dev: true }
 upstreams: { app: { servers: ["http://%s", "http://%s"] } }
 routes: [ { websocket: /, to: app } ]
 `, bad.start(t, 1), bad.start(t, 2)))
-			if got := talk(t, port); got != bad.want {
+			if got := talk(t, port, "/ws"); got != bad.want {
 				t.Errorf("%s, want %s", got, bad.want)
 			}
 		})
@@ -461,11 +461,11 @@ routes: [ { websocket: /, to: app } ]
 
 // talk gives what a WebSocket says until it ends, and how it does. The key is that of the
 // answer in upgraded, so that no client of gorilla's would do.
-func talk(t *testing.T, port *oneporttest.Port) string {
+func talk(t *testing.T, port *oneporttest.Port, path string) string {
 	t.Helper()
 	c := port.DialTLS("http/1.1")
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	_, _ = io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: "+oneporttest.Name+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+	_, _ = io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: "+oneporttest.Name+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	br := bufio.NewReader(c)
 	res, err := http.ReadResponse(br, nil)
