@@ -217,6 +217,7 @@ func outcome(c net.Conn) string {
 			return "RST " + frame.Code(binary.BigEndian.Uint32(p)).String()
 		case frame.GoAway:
 			return "GOAWAY " + frame.Code(binary.BigEndian.Uint32(p[4:])).String()
+		default:
 		}
 	}
 }

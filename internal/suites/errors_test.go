@@ -169,7 +169,7 @@ func failingCall(ctx context.Context, cc *grpc.ClientConn, i int) error {
 	if want := text; st.Code() != code || st.Message() != want {
 		return fmt.Errorf("%v %q, want %v %q", st.Code(), st.Message(), code, want)
 	}
-	if len(st.Details()) != 1 || st.Details()[0].(interface{ GetMessage() string }).GetMessage() != text { //nolint:forcetypeassert // a panic says what it is
+	if len(st.Details()) != 1 || st.Details()[0].(interface{ GetMessage() string }).GetMessage() != text {
 		return fmt.Errorf("details %v", st.Details())
 	}
 	if got := trailer.Get("x-text"); len(got) != 1 || got[0] != fmt.Sprint(len(text)) {
