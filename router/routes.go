@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oneport-edge/oneport/protocols/ws"
 	"github.com/oneport-edge/oneport/router/upstream"
 )
 
@@ -71,6 +72,8 @@ type Route struct {
 	// grpc-timeout, or none, is replaced by it, and the call ends with DEADLINE_EXCEEDED.
 	// Zero means no cap: streams may rest for days.
 	CallTimeout time.Duration
+	// Tunnel is how what goes through a WebSocket is treated. For WebSocket alone.
+	Tunnel ws.Relay
 	// Redirect answers with that Location instead: a URL, or a path. For Path alone.
 	// A "*" in it stands for what of the request's path, and query, is behind Path.
 	Redirect string

@@ -114,6 +114,7 @@ func (s *Server) serve(ctx context.Context, listeners []Listener) error {
 		s.Log.Info("listening", "address", listeners[i].Listener.Addr().String(), "tls", m.TLS != nil)
 	}
 	s.ready.Store(true)
+	close(s.serving)
 
 	var cause error
 	select {

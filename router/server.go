@@ -115,6 +115,7 @@ type Server struct {
 	ready    atomic.Bool
 	quit     chan struct{} // closed by Close
 	quitOnce sync.Once
+	serving  chan struct{}             // closed by serve
 	draining chan struct{}             // closed by drain
 	streams  atomic.Pointer[h2.Switch] // once served
 	table    atomic.Pointer[table]     // of Routes, or what SetRoutes has put in their place
@@ -202,7 +203,7 @@ func (s *Server) init() {
 		})
 		s.sessions = ws.NewServer(s.Log)
 		s.quit = make(chan struct{})
-		s.draining = make(chan struct{})
+		s.serving, s.draining = make(chan struct{}), make(chan struct{})
 	})
 }
 
@@ -246,6 +247,13 @@ func (s *Server) UsesServerOptions() { s.ownRPC.Store(true) }
 // probe wants to know.
 func (s *Server) Ready() bool { return s.ready.Load() }
 
+// Serving is closed once every listener accepts: what a service manager wants to
+// know of a start. It stays open if Serve fails before.
+func (s *Server) Serving() <-chan struct{} {
+	s.init()
+	return s.serving
+}
+
 // Draining is closed when the port has closed and calls in flight are waited
 // for. A handler whose call has no end of its own (a gRPC server stream,
 // server-sent events) returns then; otherwise it uses up Drain.Timeout and is
@@ -282,12 +290,13 @@ type Stats struct {
 	Conns    conn.Stats
 	HTTP2    h2.Stats // of the stream switch
 	Sessions ws.Stats
+	Tunnels  ws.TunnelStats // those of Sessions that lead to a server elsewhere
 }
 
 // Stats returns the counts.
 func (s *Server) Stats() Stats {
 	s.init()
-	st := Stats{Conns: s.conns.Stats(), Sessions: s.sessions.Stats()}
+	st := Stats{Conns: s.conns.Stats(), Sessions: s.sessions.Stats(), Tunnels: s.sessions.TunnelStats()}
 	if sw := s.streams.Load(); sw != nil {
 		st.HTTP2 = sw.Stats()
 	}

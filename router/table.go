@@ -35,7 +35,7 @@ func (s *Server) newTable(routes []Route) (*table, error) {
 		if r.WebSocket != "" {
 			for _, d := range w.shares {
 				d.tunnel = s.sessions.Tunnel(ws.TunnelOptions{
-					Dial: d.up.DialHTTP1, Prepare: upstream.Forward, Log: s.Log, Name: d.up.String(),
+					Dial: d.up.DialHTTP1, Prepare: upstream.Forward, Log: s.Log, Name: d.up.String(), Relay: r.Tunnel,
 				})
 			}
 		}

@@ -65,6 +65,9 @@ func (r *Route) validateMore() error {
 			return wrong(err)
 		}
 	}
+	if err := r.validateTunnel(); err != nil {
+		return wrong(err)
+	}
 	f := r.Fallback
 	switch {
 	case r.Path == "" && (r.Rewrite != "" || r.CORS != nil || r.Mirror != nil):

@@ -55,7 +55,7 @@ is optional (make one with: oneport certs --client NAME), and shown by whoami.`,
 				opts.Plaintext = addrs[1].String()
 			}
 			printDemo(cmd.OutOrStdout(), opts)
-			return serve(cmd.Context(), srv, log)
+			return newProcess(log).serve(cmd.Context(), srv, nil)
 		},
 	}
 	f := cmd.Flags()

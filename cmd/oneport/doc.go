@@ -6,6 +6,6 @@
 //	oneport certs    # a local CA and a certificate
 //	oneport version
 //
-// This package connects the process to the library: flags, signals, exit
-// codes. What the commands serve is assembled in internal/edge.
+// This package connects the process to the library: flags, signals, systemd,
+// the cgroup, exit codes. What the commands serve is assembled in internal/edge.
 package main

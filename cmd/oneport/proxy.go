@@ -51,7 +51,7 @@ WebSockets go to --ws, or else to --http if that is an http or https URL.`,
 				return err
 			}
 			defer stop()
-			return serve(cmd.Context(), srv, log)
+			return newProcess(log).serve(cmd.Context(), srv, nil)
 		},
 	}
 	f := cmd.Flags()

@@ -6,13 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"github.com/oneport-edge/oneport/router"
 )
 
 // Exit codes, a contract: a supervisor must not restart on exitConfig.
@@ -53,40 +48,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "Run 'oneport --help' for the commands and their flags.")
 	return exitConfig
-}
-
-// serve runs srv until SIGINT or SIGTERM and gives its error a code. A second
-// signal ends the drain.
-func serve(ctx context.Context, srv *router.Server, log *slog.Logger) error {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-
-	done := make(chan error, 1)
-	go func() { done <- srv.ListenAndServe(ctx) }()
-	for {
-		select {
-		case sig := <-signals:
-			if ctx.Err() != nil {
-				log.Warn("second signal, ending at once", "signal", sig.String())
-				srv.Close()
-				continue
-			}
-			log.Info("signal, draining; a second one ends at once", "signal", sig.String())
-			cancel()
-		case err := <-done:
-			switch {
-			case err == nil:
-				return nil
-			case errors.Is(err, router.ErrDrainTimeout):
-				return exitError{err, exitDrain}
-			default:
-				return exitError{err, exitStart}
-			}
-		}
-	}
 }
 
 // newLog makes the logger that the flags ask for.

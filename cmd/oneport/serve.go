@@ -53,6 +53,7 @@ in flight go on, a file with mistakes changes nothing. SIGTERM drains.`,
 			if !cfg.Log.Access {
 				access = nil
 			}
+			p := newProcess(log)
 			e, err := edge.Serve(cfg, log, access)
 			if err != nil {
 				return exitError{err, exitConfig}
@@ -62,13 +63,13 @@ in flight go on, a file with mistakes changes nothing. SIGTERM drains.`,
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
-				watchFile(ctx, file, text, hup, e, log)
+				p.watchFile(ctx, file, text, hup, e)
 			}()
 			defer func() {
 				cancel()
 				<-ended
 			}()
-			return serve(ctx, e.Server, log)
+			return p.serve(ctx, e.Server, e.Sockets)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "oneport.yaml", "the file")
@@ -107,42 +108,66 @@ say everything that is wrong as file:line:col. The exit code is 1 if anything is
 const lookEvery = 2 * time.Second
 
 // watchFile loads the file again at SIGHUP, and when it has changed from the text
-// that was loaded.
-func watchFile(ctx context.Context, file string, loaded []byte, hup <-chan os.Signal, e *edge.Edge, log *slog.Logger) {
+// that was loaded, from the moment that the port serves.
+func (p *process) watchFile(ctx context.Context, file string, loaded []byte, hup <-chan os.Signal, e *edge.Edge) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-e.Server.Serving():
+	}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	tried, seen := loaded, loaded
+	w := &watched{file: file, loaded: loaded, tried: loaded, seen: loaded, edge: e, log: p.log}
 	for {
-		asked := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-hup:
-			asked = true
+			p.sd.Reloading()
+			p.sd.Reloaded(w.look(true))
 		case <-look.C:
-		}
-		text, err := config.Read(file)
-		if err != nil {
-			if asked {
-				e.LoadFailed(err)
-				log.Error("configuration not loaded, the old one stays", "file", file, "err", err)
+			if status := w.look(false); status != "" {
+				p.sd.Status(status)
 			}
-			continue
-		}
-		steady := bytes.Equal(text, seen)
-		seen = text
-		if !asked && (!steady || bytes.Equal(text, tried)) {
-			continue
-		}
-		tried = text
-		if bytes.Equal(text, loaded) {
-			log.Info("configuration unchanged", "file", file)
-			continue
-		}
-		if reload(file, text, e, log) {
-			loaded = text
 		}
 	}
+}
+
+// watched is the file, and what was seen of it.
+type watched struct {
+	file                string
+	loaded, tried, seen []byte
+	edge                *edge.Edge
+	log                 *slog.Logger
+}
+
+// look loads the file if it has changed, or says so if it was asked for. It gives what
+// systemctl status is to show; "" if there was nothing to do.
+func (w *watched) look(asked bool) string {
+	text, err := config.Read(w.file)
+	if err != nil {
+		if !asked {
+			return "" // someone is replacing it
+		}
+		w.edge.LoadFailed(err)
+		w.log.Error("configuration not loaded, the old one stays", "file", w.file, "err", err)
+		return "serving; the configuration cannot be read, the old one stays"
+	}
+	steady := bytes.Equal(text, w.seen)
+	w.seen = text
+	if !asked && (!steady || bytes.Equal(text, w.tried)) {
+		return ""
+	}
+	w.tried = text
+	if bytes.Equal(text, w.loaded) {
+		w.log.Info("configuration unchanged", "file", w.file)
+		return "serving; configuration unchanged"
+	}
+	if !reload(w.file, text, w.edge, w.log) {
+		return "serving; the configuration has mistakes, the old one stays"
+	}
+	w.loaded = text
+	return "serving; configuration loaded"
 }
 
 func reload(file string, text []byte, e *edge.Edge, log *slog.Logger) bool {

@@ -80,8 +80,10 @@ func serve(t *testing.T, oneport string, args []string, listeners int) *demo {
 	}
 	t.Cleanup(func() {
 		defer stderr.Close()
-		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Error(err)
+		if !p.terminated {
+			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
 		}
 		if err := p.cmd.Wait(); err != nil {
 			t.Errorf("after SIGTERM it ended with %v, want exit code 0", err)

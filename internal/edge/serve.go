@@ -20,7 +20,9 @@ import (
 // and may be replaced by those of another.
 type Edge struct {
 	Server *router.Server
-	log    *slog.Logger
+	// Sockets are the names of systemd's sockets for the server's listeners; see Adopt.
+	Sockets []string
+	log     *slog.Logger
 
 	begun *config.Config // what it was started with: what is in effect but for the routes
 	stop  chan struct{}  // closed by Close
@@ -77,6 +79,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	}
 	for _, l := range cfg.Listen {
 		e.Server.Listeners = append(e.Server.Listeners, router.Listener{Addr: l.Address, Plaintext: l.Plaintext, ProxyProtocol: l.ProxyProtocol})
+		e.Sockets = append(e.Sockets, l.Socket)
 	}
 	e.work.Go(e.bury)
 	return e, nil
@@ -167,6 +170,9 @@ func routeOf(r *config.Route, pools map[string]*upstream.Upstream) router.Route 
 	}
 	if f := r.Fallback; f != nil {
 		route.Fallback = &router.Fallback{To: pools[f.To], Status: f.Status, Headers: f.Headers, Body: f.Body}
+	}
+	if t := r.Tunnel; t != nil {
+		route.Tunnel = relayOf(t)
 	}
 	if c := r.CORS; c != nil {
 		route.CORS = new(router.CORS(*c))

@@ -216,3 +216,49 @@ func TestRelayOtherwise(t *testing.T) {
 		c.wantOpen()
 	})
 }
+
+// An upstream that is silent is asked for a sign of life, while there are streams; one that
+// gives none is gone.
+func TestSilentUpstream(t *testing.T) {
+	l := h2.UpstreamLimits{Ping: time.Minute, PingTimeout: 10 * time.Second}
+	inBubble(t, options{upstream: true, upLimits: l, limits: h2.Limits{PingAfter: time.Hour}}, func(t *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.startFake(1, "/fake/a"))
+		s := e.backend()
+		s.far("/fake/a")
+		time.Sleep(59 * time.Second)
+		if n := len(s.of(frame.Ping, 0)); n != 0 {
+			t.Errorf("%d PINGs before their time", n)
+		}
+		time.Sleep(4 * time.Second)
+		pings := s.of(frame.Ping, 0)
+		if len(pings) != 1 {
+			t.Fatalf("%d PINGs after a minute", len(pings))
+		}
+		s.send(frame.AppendPing(nil, true, [8]byte(pings[0].payload)))
+		time.Sleep(time.Minute)
+		c.wantWaiting(1)
+		if n := len(s.of(frame.Ping, 0)); n != 1 && n != 2 {
+			t.Errorf("%d PINGs after two minutes", n)
+		}
+		time.Sleep(30 * time.Second) // no answer
+		c.wantCode(1, "14")
+		e.wantPool(0, 0, 0)
+	})
+}
+
+// One without streams is not asked: it is closed when it is idle.
+func TestIdleUpstreamIsNotAsked(t *testing.T) {
+	l := h2.UpstreamLimits{Ping: time.Second, PingTimeout: time.Second, Idle: time.Minute}
+	inBubble(t, onlyUp(l), func(t *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.get(1, "/fake/a"))
+		s := e.backend()
+		s.serve("/fake/a")
+		c.wantBody(1, "200", "/fake/a")
+		time.Sleep(50 * time.Second)
+		if n := len(s.of(frame.Ping, 0)); n != 0 {
+			t.Errorf("%d PINGs", n)
+		}
+	})
+}

@@ -33,7 +33,12 @@ type trunk struct {
 	idle    int // ticks without a stream
 	stuck   int // ticks since the last write made progress
 	seen    uint64
-	answers int // to PINGs and SETTINGS, since something was written
+	answers int    // to PINGs and SETTINGS, since something was written
+	came    uint64 // reads, at the last look
+	silent  int    // ticks since the last one, while there are streams
+	pinged  bool   // a PING of ours is not answered yet
+
+	reads atomic.Uint64
 
 	count atomic.Int32 // len(streams)
 	room  atomic.Int32 // limit, or 0 if it takes no more
@@ -120,6 +125,7 @@ func (t *trunk) read() error {
 	for first := true; ; first = false {
 		n, err := t.nc.Read(buf)
 		if n > 0 {
+			t.reads.Add(1)
 			if first && n > 3 && buf[3] != byte(frame.Settings) {
 				return errNoHTTP2
 			}
@@ -536,6 +542,21 @@ func (t *trunk) sweep(tick time.Duration) {
 	default:
 		t.idle++
 	}
+	if reads := t.reads.Load(); reads != t.came || len(t.streams) == 0 {
+		t.came, t.silent, t.pinged = reads, 0, false
+	} else {
+		t.silent++
+	}
+	switch {
+	case l.Ping <= 0 || !past(t.silent, l.Ping):
+	case !t.pinged:
+		t.pinged = true
+		t.out = frame.AppendPing(t.out, false, keepalive)
+	case past(t.silent, l.Ping+l.PingTimeout):
+		t.mu.Unlock()
+		t.cut(errSilentUpstream)
+		return
+	}
 	leave := past(t.idle, l.Idle)
 	if leave {
 		t.away = true
@@ -559,6 +580,9 @@ func (t *trunk) isStuck() bool {
 // mostStuck is how many ticks a write may take before the connection gets no
 // more streams until it has come to an end.
 const mostStuck = 2
+
+// errSilentUpstream ends a connection whose upstream does not answer a PING.
+var errSilentUpstream = errors.New("h2: the upstream does not answer a PING")
 
 // errStuckUpstream ends a connection whose upstream does not read.
 var errStuckUpstream = errors.New("h2: the upstream does not read")

@@ -54,6 +54,12 @@ type UpstreamLimits struct {
 	// Write is how long an upstream may take nothing of what is written to it.
 	// Zero means 30 s, a negative value no limit.
 	Write time.Duration
+	// Ping is how long an upstream with streams may be silent before it is asked for a
+	// sign of life, and PingTimeout how long it may take to that: then it is
+	// gone, and its streams are answered 502, or UNAVAILABLE. Zero means 5m10s and 20 s,
+	// because grpc-go, as it comes, ends connections that ask more often than each five minutes
+	// (keepalive.EnforcementPolicy). A negative Ping never asks.
+	Ping, PingTimeout time.Duration
 	// HeaderBytes and HeaderFields bound the heads of answers. Zero means 64 KiB and 500.
 	HeaderBytes, HeaderFields int
 }
@@ -66,6 +72,8 @@ func (l UpstreamLimits) withDefaults() UpstreamLimits {
 	l.Connect = cmp.Or(l.Connect, 5*time.Second)
 	l.Idle = cmp.Or(l.Idle, 60*time.Second)
 	l.Write = cmp.Or(l.Write, 30*time.Second)
+	l.Ping = cmp.Or(l.Ping, 5*time.Minute+10*time.Second)
+	l.PingTimeout = cmp.Or(l.PingTimeout, 20*time.Second)
 	l.HeaderBytes = cmp.Or(l.HeaderBytes, 64<<10)
 	l.HeaderFields = cmp.Or(l.HeaderFields, 500)
 	return l
@@ -73,7 +81,10 @@ func (l UpstreamLimits) withDefaults() UpstreamLimits {
 
 // tick is how often timeouts are looked at.
 func (l *UpstreamLimits) tick() time.Duration {
-	shortest := min(l.Wait, l.Idle, 8*time.Second)
+	shortest := min(l.Wait, l.Idle, l.PingTimeout, 8*time.Second)
+	if l.Ping > 0 {
+		shortest = min(shortest, l.Ping)
+	}
 	if l.Write > 0 {
 		shortest = min(shortest, l.Write)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -22,10 +23,22 @@ const (
 // applies the bounds, and gives cmux connections that it can do no harm to.
 type acceptor struct {
 	net.Listener
-	m *Mux
+	m        *Mux
+	sniffing sync.WaitGroup // connections whose first bytes are waited for
 }
 
+// Accept gives cmux its next connection. When the port closes, it answers once no
+// connection is being sniffed any more: cmux closes those at its end, and their
+// clients have been promised an answer. Their deadline bounds the wait.
 func (a *acceptor) Accept() (net.Conn, error) {
+	c, err := a.next()
+	if errors.Is(err, net.ErrClosed) {
+		a.sniffing.Wait()
+	}
+	return c, err
+}
+
+func (a *acceptor) next() (net.Conn, error) {
 	var wait time.Duration
 	for {
 		raw, err := a.Listener.Accept()
@@ -51,6 +64,7 @@ func (a *acceptor) Accept() (net.Conn, error) {
 			_ = raw.Close() // nothing was promised to this client
 			continue
 		}
+		a.sniffing.Add(1)
 		return &sniffConn{Conn: c, m: a.m, relayed: relayed}, nil
 	}
 }

@@ -2,6 +2,7 @@ package mux
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -104,6 +105,36 @@ func TestAcceptFails(t *testing.T) {
 	m := newMux()
 	if err := m.Serve(newFailing(syscall.EBADF)); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A connection whose first bytes are on their way when the port closes is served:
+// its client was let in.
+func TestCloseDuringFirstBytes(t *testing.T) {
+	q := NewQueue(&net.TCPAddr{})
+	m := newMux()
+	got := make(chan net.Conn, 1)
+	m.HTTP1 = func(c net.Conn) { got <- c }
+	done := make(chan error, 1)
+	go func() { done <- m.Serve(q) }()
+	client, server := net.Pipe()
+	defer client.Close()
+	q.Deliver(server)
+	if _, err := client.Write([]byte("P")); err != nil { // the preface, or POST
+		t.Fatal(err)
+	}
+	m.Close()
+	if _, err := client.Write([]byte("O")); err != nil {
+		t.Fatalf("closed: %v", err)
+	}
+	c := <-got
+	defer c.Close()
+	both := make([]byte, 2)
+	if _, err := io.ReadFull(c, both); err != nil || string(both) != "PO" {
+		t.Errorf("got %q, %v", both, err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/soheilhy/cmux"
@@ -86,7 +87,8 @@ func isToken(b byte) bool {
 type sniffConn struct {
 	*conn.Conn
 	m       *Mux
-	relayed bool // a PROXY header comes first
+	relayed bool        // a PROXY header comes first
+	gone    atomic.Bool // from cmux, to a handler or closed
 	why     conn.Reason
 	err     error
 	seen    [FirstBytes]byte
@@ -124,11 +126,20 @@ func (c *sniffConn) SetReadDeadline(time.Time) error { return nil }
 // release gives the sniffed bytes back and the connection to its handler.
 func (c *sniffConn) release() *conn.Conn {
 	c.Unread(c.seen[:c.n])
+	c.left()
 	return c.Conn
+}
+
+// left tells the acceptor that cmux is done with the connection.
+func (c *sniffConn) left() {
+	if !c.gone.Swap(true) {
+		c.m.accept.sniffing.Done()
+	}
 }
 
 // Close is called by cmux when no matcher matched, and tells why.
 func (c *sniffConn) Close() error {
+	defer c.left()
 	why := c.why
 	switch {
 	case why != conn.ReasonDone: // the PROXY header said it

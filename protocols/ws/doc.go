@@ -31,7 +31,9 @@
 // stack, so that net/http's is given back after the handshake.
 //
 // [Server.Tunnel] hands upgrades on to a server elsewhere. A tunnel is a session
-// among the others, drained and counted with them, but its messages are not read.
+// among the others, drained and counted with them. [Relay] says how much of what goes
+// through it is looked at; what passes is never changed.
 //
-// Locks: Server.mu, then Conn.mu or tunnel.mu; no socket operation under any.
+// Locks: Server.mu, then Conn.mu, tunnel.mu or aware.mu; no socket operation under any.
+// lane.w, under which a tunnel's socket is written to, comes before aware.mu.
 package ws

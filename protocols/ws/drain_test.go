@@ -43,7 +43,7 @@ func TestTunnelDrain(t *testing.T) {
 			err = errors.New("got " + string(got))
 		}
 		upstream <- err
-	}), ws.TunnelOptions{})
+	}), ws.TunnelOptions{Relay: raw})
 	c, br := e.dial(t)
 	ask(t, c, br, "")
 	first := make([]byte, 3)
@@ -72,9 +72,10 @@ func TestTunnelDrain(t *testing.T) {
 	}
 }
 
-func TestTunnelDrainGorilla(t *testing.T) {
-	t.Parallel()
-	e := tunnelTo(t, echoUpstream(t, nil), ws.TunnelOptions{})
+func TestTunnelDrainGorilla(t *testing.T) { inBothModes(t, testTunnelDrainGorilla) }
+
+func testTunnelDrainGorilla(t *testing.T, relay ws.Relay) {
+	e := tunnelTo(t, echoUpstream(t, nil), ws.TunnelOptions{Relay: relay})
 	c, _ := e.open(t, websocket.Dialer{}, nil)
 	done := e.drain(t)
 	var ce *websocket.CloseError
@@ -88,8 +89,9 @@ func TestTunnelDrainGorilla(t *testing.T) {
 }
 
 // The same over TLS on both sides, with the upstream's end handed on.
-func TestTunnelTLS(t *testing.T) {
-	t.Parallel()
+func TestTunnelTLS(t *testing.T) { inBothModes(t, testTunnelTLS) }
+
+func testTunnelTLS(t *testing.T, relay ws.Relay) {
 	hand := func(h http.Handler) *httptest.Server {
 		srv := httptest.NewTLSServer(h)
 		t.Cleanup(srv.Close)
@@ -110,7 +112,7 @@ func TestTunnelTLS(t *testing.T) {
 	}))
 	roots := up.Client().Transport.(*http.Transport).TLSClientConfig // httptest has one certificate for all
 	e := &edge{sessions: ws.NewServer(nil)}
-	srv := hand(e.sessions.Tunnel(ws.TunnelOptions{Dial: func(ctx context.Context) (net.Conn, error) {
+	srv := hand(e.sessions.Tunnel(ws.TunnelOptions{Relay: relay, Dial: func(ctx context.Context) (net.Conn, error) {
 		return (&tls.Dialer{Config: roots}).DialContext(ctx, "tcp", up.Listener.Addr().String())
 	}}))
 	open := func() *websocket.Conn {
@@ -133,8 +135,12 @@ func TestTunnelTLS(t *testing.T) {
 	c := open()
 	c.WriteMessage(websocket.TextMessage, []byte("leave"))
 	var ce *websocket.CloseError
-	if _, _, err := c.ReadMessage(); !errors.As(err, &ce) || ce.Code != websocket.CloseAbnormalClosure {
-		t.Errorf("after the upstream has left: %v, want the end of the connection", err)
+	left := websocket.CloseAbnormalClosure // the end of the connection
+	if relay.Mode == ws.Aware {
+		left = websocket.CloseInternalServerErr
+	}
+	if _, _, err := c.ReadMessage(); !errors.As(err, &ce) || ce.Code != left {
+		t.Errorf("after the upstream has left: %v, want %d", err, left)
 	}
 	c.Close()
 

@@ -7,7 +7,7 @@ import (
 )
 
 // frame encodes one frame, with a mask of zeros if it is masked.
-func frame(first byte, masked bool, payload []byte) []byte {
+func wireFrame(first byte, masked bool, payload []byte) []byte {
 	b := []byte{first}
 	var mask byte
 	if masked {
@@ -33,7 +33,7 @@ func TestFramesFindsBoundaries(t *testing.T) {
 		var wire []byte
 		ends := map[int]bool{}
 		for _, n := range []int{0, 1, 125, 126, 127, 300, 65535, 65536, 70000, 0} {
-			wire = append(wire, frame(0x82, masked, make([]byte, n))...)
+			wire = append(wire, wireFrame(0x82, masked, make([]byte, n))...)
 			ends[len(wire)] = true
 		}
 		for _, step := range []int{1, 2, 3, 7, 1000, len(wire)} {
@@ -59,15 +59,15 @@ func TestFramesCloseCode(t *testing.T) {
 		closed bool
 		code   uint16
 	}{
-		{"none", frame(0x81, false, []byte("hello")), false, 0},
-		{"code", frame(0x88, false, []byte{3, 0xe8, 'b', 'y', 'e'}), true, CloseNormal},
-		{"no code", frame(0x88, false, nil), true, CloseNoStatus},
-		{"half a code", frame(0x88, false, []byte{3}), true, CloseNoStatus},
-		{"masked", frame(0x88, true, []byte{3, 0xe8}), true, CloseNoStatus},
-		{"cut off", frame(0x88, false, []byte{3, 0xe8, 'x'})[:4], false, CloseNormal},
+		{"none", wireFrame(0x81, false, []byte("hello")), false, 0},
+		{"code", wireFrame(0x88, false, []byte{3, 0xe8, 'b', 'y', 'e'}), true, CloseNormal},
+		{"no code", wireFrame(0x88, false, nil), true, CloseNoStatus},
+		{"half a code", wireFrame(0x88, false, []byte{3}), true, CloseNoStatus},
+		{"masked", wireFrame(0x88, true, []byte{3, 0xe8}), true, CloseNoStatus},
+		{"cut off", wireFrame(0x88, false, []byte{3, 0xe8, 'x'})[:4], false, CloseNormal},
 	} {
 		var f frames
-		f.skip(append(frame(0x82, false, make([]byte, 200)), tc.wire...))
+		f.skip(append(wireFrame(0x82, false, make([]byte, 200)), tc.wire...))
 		if f.closed != tc.closed || f.closed && f.code != tc.code {
 			t.Errorf("%s: closed %t with %d, want %t, %d", tc.name, f.closed, f.code, tc.closed, tc.code)
 		}
@@ -79,7 +79,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0x81, 5, 'h', 'e', 'l', 'l', 'o', 0x88, 2, 3, 0xe8}, uint8(1))
 	f.Add([]byte{0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5}, uint8(3))
 	f.Add(bytes.Repeat([]byte{0x89, 0}, 20), uint8(5))
-	f.Add(frame(0x82, true, make([]byte, 130)), uint8(4))
+	f.Add(wireFrame(0x82, true, make([]byte, 130)), uint8(4))
 	f.Fuzz(func(t *testing.T, wire []byte, step uint8) {
 		var whole, pieces frames
 		whole.skip(wire)

@@ -1,7 +1,6 @@
 package ws
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -50,21 +49,12 @@ type tunnel struct {
 	limit   *time.Timer // cuts off what does not end by itself
 }
 
-// begin answers the client's handshake. What the upstream has sent behind its
-// own goes along.
-func (t *tunnel) begin(a *answer) error {
-	var b bytes.Buffer
-	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	removeHopByHop(a.Header)
-	delete(a.Header, "Content-Length")
-	writeUpgrade(&b, a.Header)
-	early, _ := a.rest.Peek(a.rest.Buffered()) // no more than is there
-	b.Write(early)
+// newTunnel makes a tunnel whose handshakes are done. early is what the upstream has
+// sent, and the client got, behind them.
+func newTunnel(s *Server, client, up net.Conn, early []byte) *tunnel {
+	t := &tunnel{server: s, client: client, up: up, sent: int64(len(early))}
 	t.frames.skip(early)
-	t.sent = int64(len(early))
-	_ = t.client.SetWriteDeadline(time.Now().Add(tunnelWrite)) // an error shows when writing
-	_, err := t.client.Write(b.Bytes())
-	return err
+	return t
 }
 
 // run is a tunnel from the upgrade to its end. ahead is what the client had sent
@@ -85,8 +75,14 @@ func (t *tunnel) run(ahead []byte) {
 	_ = t.client.Close()
 	_ = t.up.Close()
 	code, err := t.outcome()
-	t.server.tunnels.Add(-1)
-	t.server.remove(t, code)
+	how := endLost
+	switch {
+	case t.said:
+		how = endDrain
+	case t.frames.closed:
+		how = endClosed
+	}
+	t.server.endTunnel(t, code, how)
 	if t.call != nil {
 		t.call.Finish(protocols.Result{Status: code, Sent: t.sent, Err: err})
 	}

@@ -41,6 +41,8 @@ type TunnelOptions struct {
 	Log *slog.Logger
 	// Name is what the log calls the upstream.
 	Name string
+	// Relay is how the tunnel treats what goes through it.
+	Relay Relay
 }
 
 const (
@@ -51,11 +53,11 @@ const (
 
 // Tunnel gives a handler that hands upgrades on to another server. Whether a
 // page's Origin may connect is for that server to say, and so is what is spoken:
-// subprotocols, extensions, pings. What it answers but 101 is the client's
-// answer. Behind the handshakes bytes are moved and not looked at, but for where
-// its frames end: a drain closes with 1001 there.
+// subprotocols, and what it pings itself. What it answers but 101 is the client's
+// answer. Behind the handshakes Relay holds.
 func (s *Server) Tunnel(opts TunnelOptions) http.Handler {
 	opts.Timeout = cmp.Or(opts.Timeout, TunnelTimeout)
+	opts.Relay = opts.Relay.withDefaults()
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
@@ -108,23 +110,54 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOpti
 		refusedHandshake.answer(w)
 		return
 	}
-	t := &tunnel{server: s, client: client, up: a.conn, call: protocols.CallFrom(r.Context())}
-	ahead, _ := brw.Peek(brw.Reader.Buffered()) // no more than is there
-	if err := t.begin(a); err != nil {
-		t.abort()
+	early, _ := a.rest.Peek(a.rest.Buffered()) // no more than is there
+	ahead, _ := brw.Peek(brw.Reader.Buffered())
+	ahead = bytes.Clone(ahead)
+	raw := opts.Relay.Mode == Raw
+	if err := a.begin(client, early, raw); err != nil {
+		_ = a.conn.Close()
+		_ = client.Close()
 		s.lost()
 		s.refused[refusedHandshake].Add(1)
 		return
 	}
-	if t.call != nil {
-		t.call.Detach()
+	call := protocols.CallFrom(r.Context())
+	if call != nil {
+		call.Detach()
 	}
 	s.tunnels.Add(1)
-	late := s.add(t)
-	go t.run(bytes.Clone(ahead)) // owned by the server: Drain waits for it
+	var t session
+	var late bool
+	if raw {
+		rt := newTunnel(s, client, a.conn, early)
+		rt.call = call
+		t, late = rt, s.add(rt)
+		go rt.run(ahead) // owned by the server: Drain waits for it
+	} else {
+		at := newAware(s, opts.Relay, client, a.conn, a.deflated)
+		at.call = call
+		t, late = at, s.add(at)
+		go at.run(ahead, bytes.Clone(early)) // the same
+	}
 	if late {
 		t.Close(CloseGoingAway, "")
 	}
+}
+
+// begin answers the client's handshake, and tells it early at once if nobody is to look
+// at it.
+func (a *answer) begin(client net.Conn, early []byte, raw bool) error {
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	removeHopByHop(a.Header)
+	delete(a.Header, "Content-Length")
+	writeUpgrade(&b, a.Header)
+	if raw {
+		b.Write(early)
+	}
+	_ = client.SetWriteDeadline(time.Now().Add(tunnelWrite)) // an error shows when writing
+	_, err := client.Write(b.Bytes())
+	return err
 }
 
 // answer is what the upstream says to a handshake.
@@ -132,6 +165,7 @@ type answer struct {
 	*http.Response
 	conn net.Conn
 	rest *bufio.Reader // behind the head
+	deflated
 }
 
 // errAnswer is an answer that is no handshake of a WebSocket, and no refusal.
@@ -180,6 +214,9 @@ func exchange(up net.Conn, r *http.Request, opts *TunnelOptions) (*answer, error
 	out := r.Header.Clone()
 	removeHopByHop(out)
 	out.Del("Content-Length") // 0, if there is one
+	if opts.Relay.Mode == Aware {
+		offerExtensions(out, opts.Relay.Compression)
+	}
 	if opts.Prepare != nil {
 		opts.Prepare(out, r)
 	}
@@ -198,11 +235,15 @@ func exchange(up net.Conn, r *http.Request, opts *TunnelOptions) (*answer, error
 		case err != nil:
 			return nil, unreadable(err)
 		case res.StatusCode == http.StatusSwitchingProtocols:
+			a := &answer{Response: res, conn: up, rest: rest}
 			err := checkAccept(res.Header, r.Header.Get("Sec-WebSocket-Key"))
-			return &answer{res, up, rest}, err
+			if err == nil && opts.Relay.Mode == Aware {
+				a.deflated, err = acceptedExtensions(res.Header, out[fieldExtensions] != nil)
+			}
+			return a, err
 		case res.StatusCode >= http.StatusOK:
 			budget.N = math.MaxInt64
-			return &answer{res, up, rest}, nil
+			return &answer{Response: res, conn: up, rest: rest}, nil
 		case res.StatusCode < http.StatusContinue: // net/http would panic
 			return nil, fmt.Errorf("%w: status %d", errAnswer, res.StatusCode)
 		}

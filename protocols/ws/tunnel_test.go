@@ -63,6 +63,9 @@ func (e *edge) open(t *testing.T, d websocket.Dialer, h http.Header) (*websocket
 	return c, res
 }
 
+// raw is what tests need that send what is no WebSocket.
+var raw = ws.Relay{Mode: ws.Raw}
+
 const handshake = "GET /raw HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + sampleKey + "\r\n\r\n"
 
@@ -159,10 +162,22 @@ func echoUpstream(t *testing.T, seen chan<- *http.Request) string {
 	return strings.TrimPrefix(srv.URL, "http://")
 }
 
-func TestTunnelEcho(t *testing.T) {
+// inBothModes runs a test with a raw tunnel, and with one that is aware and takes large
+// messages, and compressed ones.
+func inBothModes(t *testing.T, test func(*testing.T, ws.Relay)) {
+	t.Helper()
 	t.Parallel()
+	for name, relay := range map[string]ws.Relay{"raw": raw, "aware": {MessageBytes: 2 << 20, Compression: true}} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); test(t, relay) })
+	}
+}
+
+func TestTunnelEcho(t *testing.T) { inBothModes(t, testTunnelEcho) }
+
+func testTunnelEcho(t *testing.T, relay ws.Relay) {
 	seen := make(chan *http.Request, 1)
 	e := tunnelTo(t, echoUpstream(t, seen), ws.TunnelOptions{
+		Relay:   relay,
 		Prepare: func(out http.Header, in *http.Request) { out.Set("X-Forwarded-For", in.RemoteAddr) },
 	})
 	c, res := e.open(t, websocket.Dialer{Subprotocols: []string{"v1", "v2"}, EnableCompression: true}, http.Header{
@@ -211,7 +226,7 @@ func TestTunnelRemovesHopByHop(t *testing.T) {
 	e := tunnelTo(t, rawUpstream(t, func(c net.Conn, _ *bufio.Reader, r *http.Request) {
 		got <- r.Header
 		io.WriteString(c, switching(sampleKey))
-	}), ws.TunnelOptions{})
+	}), ws.TunnelOptions{Relay: raw})
 	c, br := e.dial(t)
 	io.WriteString(c, strings.Replace(handshake, "Connection: Upgrade\r\n",
 		"Connection: close, X-Hop, Upgrade\r\nConnection: x-other\r\nX-Hop: 1\r\nX-Other: 2\r\nX-End: 3\r\nKeep-Alive: 4\r\nContent-Length: 0\r\n", 1))
@@ -240,7 +255,7 @@ func TestTunnelEarlyBytes(t *testing.T) {
 	e := tunnelTo(t, rawUpstream(t, func(c net.Conn, br *bufio.Reader, _ *http.Request) {
 		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"+switching(sampleKey)+"first,"+early)
 		io.CopyN(c, br, int64(len(early)+len(",last")))
-	}), ws.TunnelOptions{})
+	}), ws.TunnelOptions{Relay: raw})
 	c, br := e.dial(t)
 	if res := ask(t, c, br, early); res.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatal(res.Status)
@@ -258,7 +273,7 @@ func TestTunnelUpstreamRefuses(t *testing.T) {
 	body := strings.Repeat("no entry ", 20_000)
 	e := tunnelTo(t, rawUpstream(t, func(c net.Conn, _ *bufio.Reader, _ *http.Request) {
 		fmt.Fprintf(c, "HTTP/1.1 403 Forbidden\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Why: guest\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	}), ws.TunnelOptions{})
+	}), ws.TunnelOptions{Relay: raw})
 	c, br := e.dial(t)
 	for range 2 {
 		res := ask(t, c, br, "")
@@ -280,7 +295,7 @@ func TestTunnelRefusalBreaksOff(t *testing.T) {
 	t.Parallel()
 	e := tunnelTo(t, rawUpstream(t, func(c net.Conn, _ *bufio.Reader, _ *http.Request) {
 		io.WriteString(c, "HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-	}), ws.TunnelOptions{})
+	}), ws.TunnelOptions{Relay: raw})
 	c, br := e.dial(t)
 	if _, err := io.WriteString(c, handshake); err != nil {
 		t.Fatal(err)
@@ -316,7 +331,7 @@ func TestTunnelUpstreamFails(t *testing.T) {
 			e := tunnelTo(t, rawUpstream(t, func(c net.Conn, br *bufio.Reader, _ *http.Request) {
 				io.WriteString(c, tc.says)
 				io.Copy(io.Discard, br) // until the edge leaves
-			}), ws.TunnelOptions{Timeout: 300 * time.Millisecond})
+			}), ws.TunnelOptions{Relay: raw, Timeout: 300 * time.Millisecond})
 			c, br := e.dial(t)
 			res := ask(t, c, br, "")
 			io.Copy(io.Discard, res.Body)
@@ -334,7 +349,7 @@ func TestTunnelUpstreamDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	ln.Close()
-	e := tunnelTo(t, ln.Addr().String(), ws.TunnelOptions{})
+	e := tunnelTo(t, ln.Addr().String(), ws.TunnelOptions{Relay: raw})
 	c, br := e.dial(t)
 	for range 2 {
 		res := ask(t, c, br, "")
@@ -347,7 +362,7 @@ func TestTunnelUpstreamDown(t *testing.T) {
 // What is no handshake does not reach the upstream.
 func TestTunnelVets(t *testing.T) {
 	t.Parallel()
-	e := tunnelTo(t, "", ws.TunnelOptions{Dial: func(context.Context) (net.Conn, error) {
+	e := tunnelTo(t, "", ws.TunnelOptions{Relay: raw, Dial: func(context.Context) (net.Conn, error) {
 		t.Error("dialed")
 		return nil, errors.New("no")
 	}})
@@ -375,7 +390,7 @@ func TestTunnelClientLeavesEarly(t *testing.T) {
 		close(asked)
 		_, err := br.ReadByte()
 		left <- err
-	}), ws.TunnelOptions{})
+	}), ws.TunnelOptions{Relay: raw})
 	c, _ := e.dial(t)
 	io.WriteString(c, handshake)
 	<-asked
@@ -391,7 +406,7 @@ func TestTunnelHandsEndsOn(t *testing.T) {
 		t.Parallel()
 		e := tunnelTo(t, rawUpstream(t, func(c net.Conn, _ *bufio.Reader, _ *http.Request) {
 			io.WriteString(c, switching(sampleKey)+"bye")
-		}), ws.TunnelOptions{})
+		}), ws.TunnelOptions{Relay: raw})
 		c, br := e.dial(t)
 		ask(t, c, br, "")
 		if got, err := io.ReadAll(br); string(got) != "bye" || err != nil {
@@ -405,7 +420,7 @@ func TestTunnelHandsEndsOn(t *testing.T) {
 			io.WriteString(c, switching(sampleKey))
 			got, err := io.ReadAll(br)
 			fmt.Fprintf(c, "got %q, %v", got, err)
-		}), ws.TunnelOptions{})
+		}), ws.TunnelOptions{Relay: raw})
 		c, br := e.dial(t)
 		ask(t, c, br, "hel")
 		io.WriteString(c, "lo")

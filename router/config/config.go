@@ -28,6 +28,7 @@ type Listener struct {
 	Pos       Pos
 	Address   string // host:port; the host may be empty
 	Plaintext bool   // tls: off
+	Socket    string // the name of systemd's socket for it; "" for the one of its address
 	// ProxyProtocol lists the peers that must send a PROXY header.
 	ProxyProtocol []netip.Prefix
 }
@@ -112,6 +113,9 @@ type Route struct {
 	Request, Response          Edits
 	CORS                       *CORS         // nil to leave it to the server
 	AnswerTimeout, CallTimeout time.Duration // 0 for the default, and for no cap
+
+	// Tunnel is for WebSocket; otherwise nil.
+	Tunnel *Tunnel
 
 	// Redirect is a URL or a path, instead of To.
 	Redirect       string

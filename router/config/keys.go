@@ -136,6 +136,10 @@ var listenKeys = []key{
 		about: "`off` makes it a listener without TLS, for HTTP/1 and for HTTP/2 with prior knowledge (h2c).",
 	},
 	{
+		name: "socket", is: text(socketShape), without: "by its address",
+		about: "The `FileDescriptorName=` of the socket that systemd opens for this address, see [operations](operations.md#systemd).",
+	},
+	{
 		name: "proxy_protocol", is: someOf(cidr()), without: "nobody",
 		about: "Peers that must send a PROXY header, v1 or v2, as ranges or addresses: `[10.0.0.0/8]`. From anybody else one is garbage.",
 	},

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Keys that more than one place speaks of.
 const (
@@ -22,7 +25,13 @@ const (
 const routesAbout = "Exactly one of `grpc`, `websocket` and `path`, with `to` (or for a path `redirect`); or `passthrough` with `sni`, `alpn` or both."
 
 // routeKeys are those of one route.
-var routeKeys = []key{
+var routeKeys = slices.Concat(callKeys, socketKeys, []key{
+	{name: "auth", later: true},
+	{name: "limit", later: true},
+})
+
+// callKeys are those of all kinds of routes, and of calls and requests.
+var callKeys = []key{
 	{
 		name: "name", is: text(nil), without: "`routes[3]`: its place in the list, from 0",
 		about: "What the log calls it; no two are the same.",
@@ -105,8 +114,6 @@ var routeKeys = []key{
 		name: keyCallTimeout, is: duration(time.Second, day), without: "no cap", with: []string{keyGRPC},
 		about: "For `grpc`: how long a call may take in all. A longer `grpc-timeout` of the client, or none, is replaced by it; the call ends with `DEADLINE_EXCEEDED`.",
 	},
-	{name: "auth", later: true},
-	{name: "limit", later: true},
 }
 
 var editKeys = []key{

@@ -108,6 +108,11 @@ var upstreamLimitKeys = []key{
 	{name: keyConnections, is: count(1, 10_000), otherwise: "16", about: "HTTP/2 connections, each of 100 streams at most; clients that cancel a lot have a quarter more for themselves."},
 	{name: "pending", is: count(1, 1_000_000), otherwise: "1024", about: "HTTP/2 streams that wait for one; more are refused."},
 	{name: "wait", is: duration(time.Millisecond, time.Minute), otherwise: "5s", about: "How long they do."},
+	{
+		name: "ping", is: duration(0, day), otherwise: "5m10s",
+		about: "How long a server that speaks HTTP/2 and has streams may be silent before it is asked for a sign of life; one that gives none within 20 s is gone. " +
+			"grpc-go, as it comes, ends connections that ask more often than every five minutes. `0s` never asks.",
+	},
 }
 
 var upstreamTLSKeys = []key{

@@ -128,6 +128,7 @@ var (
 	redirectShape = regexp.MustCompile(`^(/|https?://.)`)
 	originShape   = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://[^/ *]+$`)
 	cidrShape     = regexp.MustCompile(`^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$`)
+	socketShape   = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,255}$`)
 	listenShape   = regexp.MustCompile(`^(\[[^\]]*\]|[A-Za-z0-9_.-]*):[0-9]+$`)
 	dialShape     = regexp.MustCompile(`^(\[[^\]]+\]|[A-Za-z0-9_.-]+):[0-9]+$`)
 	durationShape = regexp.MustCompile(`^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`)

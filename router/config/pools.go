@@ -86,7 +86,8 @@ func (w *walker) resilience(u *Upstream, o object) {
 	l := o.get("limits").object("upstreams.*.limits")
 	opt.Requests = l.get("requests").count()
 	opt.Streams.Conns, opt.Streams.Waiting, opt.Streams.Wait = l.get(keyConnections).count(), l.get("pending").count(), l.get("wait").duration()
-	for _, key := range []string{keyConnections, "pending", "wait"} {
+	opt.Streams.Ping = orNegative(l.get("ping").duration())
+	for _, key := range []string{keyConnections, "pending", "wait", "ping"} {
 		if len(u.Servers) > 0 && !u.http2 {
 			l.get(key).refuse("is for servers that speak HTTP/2; requests bounds those that speak HTTP/1.1")
 		}

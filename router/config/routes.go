@@ -88,6 +88,7 @@ func (w *walker) route(r *Route, o object, c *Config, upstreams map[string]*Upst
 	d := destinations{c, upstreams, given[0]}
 	w.destination(r, o, &d)
 	w.changes(r, o, &d)
+	r.Tunnel = w.tunnel(o, given[0])
 }
 
 // refuse reports a key that has no place where it is.

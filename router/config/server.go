@@ -83,6 +83,7 @@ func (w *walker) listen(v value) (list []Listener) {
 				o.missing("address", "say where to listen")
 			}
 			l.Plaintext = o.get(keyTLS).off()
+			l.Socket = o.get("socket").socket()
 			l.ProxyProtocol = w.prefixes(o.get("proxy_protocol"))
 		}
 		l.Address = w.address(at)
@@ -119,6 +120,16 @@ func (v value) off() bool {
 	}
 	v.problemf("want on or off, have %s", what)
 	return false
+}
+
+// socket reads the name of a socket of systemd.
+func (v value) socket() string {
+	s := v.text()
+	if s != "" && !socketShape.MatchString(s) {
+		v.problemf("want a FileDescriptorName= of systemd, as web, have %s", shown(s))
+		return ""
+	}
+	return s
 }
 
 // hostName is what may stand before a port: a name, or an IPv4 address.

@@ -1,0 +1,247 @@
+package ws
+
+import (
+	"bytes"
+
+	"github.com/oneport-edge/oneport/protocols/ws/frame"
+)
+
+// flow is one direction of an aware tunnel. It belongs to the goroutine that runs it.
+type flow struct {
+	t        *aware
+	from, to *lane
+	check    frame.Checker
+	bucket   bucket // of what comes from the client
+	inflater frame.Inflater
+
+	at   frame.Header // of the frame that has begun
+	left int64        // of its payload
+	deaf bool         // nothing that comes is looked at
+	mute bool         // only a close frame counts
+
+	// A compressed message is held until it is known what it inflates to.
+	hold   bool
+	held   []byte // as it came
+	packed []byte // its payload, without masks
+}
+
+// run moves what from sends, until that ends or both sides of it have closed.
+func (f *flow) run(ahead []byte) {
+	small := make([]byte, smallRead)
+	buf, have := small, 0
+	var big *[bigRead]byte
+	defer func() {
+		if big != nil {
+			bigBuffers.Put(big)
+		}
+	}()
+	if len(ahead) > 0 {
+		have = copy(buf, ahead[f.move(ahead, f.t.server.now()):])
+	}
+	for {
+		n, err := f.from.conn.Read(buf[have:])
+		if n > 0 {
+			now := f.t.server.now()
+			f.from.heard.Store(now)
+			have += n
+			full := have == len(buf)
+			rest := buf[f.move(buf[:have], now):have] // less than a control frame
+			switch {
+			case full && big == nil:
+				big, _ = bigBuffers.Get().(*[bigRead]byte)
+				buf = big[:]
+			case !full && big != nil:
+				buf = small
+			}
+			if have = copy(buf, rest); len(buf) == smallRead && big != nil {
+				bigBuffers.Put(big)
+				big = nil
+			}
+		}
+		if err != nil {
+			f.t.left(f, err)
+			return
+		}
+	}
+}
+
+// move hands the frames in p on, and returns how much of p that was. What is left is
+// part of a header, or of a control frame.
+func (f *flow) move(p []byte, now int64) int {
+	var start, i, head int
+	if !f.hold {
+		head = int(min(f.left, int64(len(p)))) // of a frame that has begun
+	}
+	for !f.deaf {
+		if k := int(min(f.left, int64(len(p)-i))); k > 0 {
+			f.payload(p[i : i+k])
+			i += k
+			if f.left > 0 {
+				break // p is used up
+			}
+		}
+		if f.left == 0 && f.hold && f.at.Fin {
+			f.emit(p[start:i], head, false, now)
+			start, head = i, 0
+			f.release(now)
+			continue
+		}
+		h, size, err := f.next(p[i:], now)
+		if size == 0 && err == nil {
+			break
+		}
+		if err != nil || h.Control() || h.Compressed { // what is before goes first
+			f.emit(p[start:i], head, false, now)
+			start, head = i, 0
+		}
+		switch {
+		case err != nil:
+			f.refuse(err)
+			f.deaf = size == 0 // who can say where a frame begins now
+		case h.Control():
+			f.control(&h, p[i:i+size], now)
+		case h.Compressed && !f.mute:
+			f.hold = true
+		}
+		i += size
+		if !h.Control() {
+			f.at, f.left = h, h.Len
+		}
+		if err != nil || h.Control() {
+			start = i
+		}
+	}
+	if f.deaf {
+		return len(p)
+	}
+	f.emit(p[start:i], head, f.left > 0, now)
+	return i
+}
+
+// next reads the header that p begins with, and what else is taken with it: all of a
+// control frame. size is how much that is; zero if p holds too little, or bytes that are
+// no header.
+func (f *flow) next(p []byte, now int64) (h frame.Header, size int, err error) {
+	h, ok, err := frame.Parse(p)
+	if err != nil || !ok {
+		return h, 0, err
+	}
+	size = h.Size
+	if h.Control() {
+		if size += int(h.Len); len(p) < size {
+			return h, 0, nil
+		}
+	}
+	if f.mute {
+		return h, size, nil
+	}
+	if err = f.check.Check(&h); err == nil {
+		err = f.count(&h, now)
+	}
+	return h, size, err
+}
+
+// payload takes note of a piece of a data frame's payload.
+func (f *flow) payload(p []byte) {
+	if f.hold {
+		at := len(f.packed)
+		f.packed = append(f.packed, p...)
+		if f.at.Masked {
+			frame.Unmask(f.packed[at:], f.at.Mask, f.at.Len-f.left)
+		}
+	}
+	f.left -= int64(len(p))
+}
+
+// emit hands a piece on, or keeps it. See lane.pass.
+func (f *flow) emit(p []byte, head int, mid bool, now int64) {
+	switch {
+	case len(p) == 0 || f.mute:
+	case f.hold:
+		f.held = append(f.held, p...)
+		if int64(len(f.held)) > 2*f.t.opts.MessageBytes+heldHeaders {
+			f.refuse(&frame.Error{Code: CloseTooBig, Reason: "message has too many fragments"})
+		}
+	default:
+		f.to.pass(p, head, mid, now)
+	}
+}
+
+// heldHeaders is how much the frames of a message that is held may have besides its
+// payload, and as much again.
+const heldHeaders = 4 << 10
+
+// release hands on a compressed message that is whole, if it may pass.
+func (f *flow) release(now int64) {
+	err := f.inflater.Measure(f.packed, f.t.opts.MessageBytes)
+	held := f.held
+	f.hold, f.held, f.packed = false, nil, nil
+	switch {
+	case f.mute:
+	case err != nil:
+		f.refuse(err)
+	default:
+		f.to.pass(held, 0, false, now)
+	}
+}
+
+// count says whether the client may send one more.
+func (f *flow) count(h *frame.Header, now int64) error {
+	free := h.Op == frame.Close || h.Op == frame.Continuation && h.Len > 0
+	if f.bucket.perSecond == 0 || free || f.bucket.take(now) {
+		return nil
+	}
+	return &frame.Error{Code: CloseTryAgainLater, Reason: "too many messages"}
+}
+
+// control takes a whole control frame.
+func (f *flow) control(h *frame.Header, p []byte, now int64) {
+	switch h.Op {
+	case frame.Pong:
+		if f.mute || f.ours(h, p[h.Size:]) {
+			return
+		}
+	case frame.Close:
+		f.close(h, p[h.Size:], now)
+		return
+	}
+	if !f.mute {
+		f.to.pass(p, 0, false, now)
+	}
+}
+
+// ours reports whether a pong answers a ping of the tunnel's.
+func (f *flow) ours(h *frame.Header, payload []byte) bool {
+	mark := f.t.server.mark
+	if len(payload) != len(mark) {
+		return false
+	}
+	if h.Masked {
+		frame.Unmask(mark[:], h.Mask, 0)
+	}
+	return bytes.Equal(payload, mark[:])
+}
+
+// close takes a close frame.
+func (f *flow) close(h *frame.Header, payload []byte, now int64) {
+	payload = bytes.Clone(payload)
+	if h.Masked {
+		frame.Unmask(payload, h.Mask, 0)
+	}
+	code, err := frame.CloseCode(payload)
+	if err != nil {
+		f.refuse(err)
+		payload, code = nil, frame.CodeNone // it has closed, however badly
+	}
+	f.deaf = true // nothing may follow
+	f.t.asks(f, payload, code, now)
+}
+
+// refuse ends the tunnel because of what has come.
+func (f *flow) refuse(err error) {
+	if f.mute {
+		return
+	}
+	f.mute, f.hold, f.held, f.packed = true, false, nil, nil
+	f.t.violated(f, err)
+}

@@ -1,0 +1,149 @@
+package ws
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oneport-edge/oneport/protocols/ws/frame"
+)
+
+// lane is one side of an aware tunnel: a connection, and what goes out on it.
+type lane struct {
+	t      *aware
+	conn   net.Conn
+	server bool // the peer is a server: frames of ours have a mask
+
+	heard  atomic.Int64 // when something came from it, on the Server's clock
+	queued atomic.Bool  // queue is not empty
+
+	// w is held by who writes to conn, and guards what follows. It comes before aware.mu.
+	w     sync.Mutex
+	until int64 // the write deadline that is set, on the Server's clock
+	mid   bool  // what was written ends within a frame
+	shut  bool  // a close frame was written, or writing failed: nothing follows
+	sent  int64 // bytes
+
+	// aware.mu guards what follows.
+	queue  []byte // frames that wait for one of others to end
+	closed bool   // a close frame was written, or waits: nothing may be added
+	told   bool   // it was written
+	asked  bool   // a close frame came from the peer
+	code   int    // what that said
+	gone   bool   // nothing more comes from it
+	pinged int64  // when our ping was written that nothing has come after; 0 for none
+	ping   bool   // one is in queue
+}
+
+// pass writes frames that came from the other side. The first head bytes of p go on
+// with a frame that began before; mid says that p ends within one.
+func (l *lane) pass(p []byte, head int, mid bool, now int64) {
+	l.w.Lock()
+	l.passLocked(p, head, mid, now)
+	l.w.Unlock()
+	if l.queued.Load() { // since passLocked has looked
+		l.push(now)
+	}
+}
+
+func (l *lane) passLocked(p []byte, head int, mid bool, now int64) {
+	if l.queued.Load() {
+		l.writeLocked(p[:head], now)
+		p = p[head:]
+		l.mid = mid && len(p) == 0
+		l.flushLocked(now)
+	}
+	if len(p) > 0 {
+		l.writeLocked(p, now)
+		l.mid = mid
+		l.flushLocked(now)
+	}
+}
+
+// push writes what waits, unless somebody writes, who will do it then, or a frame has
+// not ended.
+func (l *lane) push(now int64) {
+	for l.queued.Load() && l.w.TryLock() {
+		l.flushLocked(now)
+		mid := l.mid
+		l.w.Unlock()
+		if mid {
+			return
+		}
+	}
+}
+
+// flushLocked writes what waits, between frames.
+func (l *lane) flushLocked(now int64) {
+	if l.mid || !l.queued.Load() {
+		return
+	}
+	l.t.mu.Lock()
+	q, last, ping := l.queue, l.closed, l.ping
+	l.queue, l.ping = nil, false
+	l.queued.Store(false)
+	l.t.mu.Unlock()
+
+	l.writeLocked(q, now)
+	failed := l.shut
+	l.shut = l.shut || last
+	l.t.mu.Lock()
+	if ping && !last {
+		l.pinged = max(1, l.t.server.now())
+	}
+	over := false
+	if last && !failed {
+		l.told, over = true, l.asked
+	}
+	l.t.mu.Unlock()
+	if over {
+		_ = l.conn.Close()
+	}
+}
+
+// writeLocked writes p within tunnelWrite, more or less, see timed. A connection
+// that does not take it is of no use any more.
+func (l *lane) writeLocked(p []byte, now int64) {
+	if l.shut || len(p) == 0 {
+		return
+	}
+	var err error
+	if l.until-now < int64(tunnelWrite*3/4) {
+		l.until = now + int64(tunnelWrite)
+		err = l.conn.SetWriteDeadline(time.Now().Add(tunnelWrite))
+	}
+	var n int
+	if err == nil {
+		n, err = l.conn.Write(p)
+		l.sent += int64(n)
+	}
+	if err != nil {
+		l.shut = true
+		l.t.failed(err)
+		_ = l.conn.Close() // who reads it finds out
+	}
+}
+
+// addLocked adds a frame of ours, or the peer's close, to what waits. It reports false if
+// nothing may be added.
+func (l *lane) addLocked(op byte, payload []byte) bool {
+	if l.closed || l.t.ended {
+		return false
+	}
+	var mask *[4]byte
+	if l.server {
+		mask = newMask()
+	}
+	l.queue = frame.Append(l.queue, op, payload, mask)
+	l.closed = op == frame.Close
+	l.queued.Store(true)
+	return true
+}
+
+// pushLaterLocked is push in a goroutine, for those who must not wait for a peer.
+func (l *lane) pushLaterLocked() {
+	if l.queued.Load() && !l.t.ended {
+		l.t.work.Go(func() { l.push(l.t.server.now()) })
+	}
+}
