@@ -64,9 +64,6 @@ type UpstreamLimits struct {
 	HeaderBytes, HeaderFields int
 }
 
-// DefaultUpstreamLimits are those of zero UpstreamLimits.
-func DefaultUpstreamLimits() UpstreamLimits { return UpstreamLimits{}.withDefaults() }
-
 func (l UpstreamLimits) withDefaults() UpstreamLimits {
 	l.Conns = cmp.Or(l.Conns, 16)
 	l.Streams = cmp.Or(l.Streams, 100)

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// AnswerTimeout is how long a server may take to the head of its answer.
-	AnswerTimeout = 60 * time.Second
+	// answerTimeout is how long a server may take to the head of its answer.
+	answerTimeout = 60 * time.Second
 	idleTimeout   = 60 * time.Second
 	mostIdle      = 256
 )
@@ -29,7 +29,7 @@ func newTransport(at target, cfg *tls.Config) *http.Transport {
 		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return at.dial(ctx) },
 		TLSClientConfig:       cfg,
 		TLSHandshakeTimeout:   at.timeout,
-		ResponseHeaderTimeout: AnswerTimeout,
+		ResponseHeaderTimeout: answerTimeout,
 		IdleConnTimeout:       idleTimeout,
 		MaxIdleConnsPerHost:   mostIdle,
 		DisableCompression:    true, // what the client asked for, and the server answers, goes through
