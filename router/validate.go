@@ -70,6 +70,8 @@ func (r *Route) validateMore() error {
 	}
 	f := r.Fallback
 	switch {
+	case r.GRPC != "" && r.EncodedSlash:
+		return wrong(errors.New("it has EncodedSlash: that is for Path and WebSocket"))
 	case r.Path == "" && (r.Rewrite != "" || r.CORS != nil || r.Mirror != nil):
 		return wrong(errors.New("it has Rewrite, CORS or Mirror: those are for Path alone"))
 	case r.WebSocket != "" && (f != nil || r.RewriteHost != "" || r.Request.compile() != nil || r.Response.compile() != nil):

@@ -127,7 +127,12 @@ func (x *Exchange) Read(p []byte) (n int, err error) {
 // read takes what waits for a Handler's function.
 func (h *half) read(p []byte) int {
 	n := copy(p, h.queue)
-	if h.queue = h.queue[n:]; len(h.queue) == 0 {
+	switch {
+	case n < len(h.queue):
+		h.queue = h.queue[n:]
+	case cap(h.queue) <= 2*frame.MaxLen: // for what comes next
+		h.queue = h.queue[:0]
+	default:
 		h.queue = nil
 	}
 	h.Send(n)
@@ -218,13 +223,19 @@ func (x *Exchange) Write(p []byte) (n int, err error) {
 			c.unlock()
 			return n, errGone
 		}
-		if len(s.down.queue) > 0 || len(c.out) > highWater {
+		room := 0
+		if len(c.out) <= lowWater {
+			room = s.down.room(min(len(p), frame.MaxLen))
+		}
+		if room == 0 {
+			c.hold(len(p)) // which is nobody's memory but this stream's
 			x.waitLocked(s)
+			c.hold(-len(p))
 			continue
 		}
-		part := p[:min(len(p), frame.MaxLen)]
-		p = p[len(part):]
-		n += len(part)
+		part := p[:room]
+		p = p[room:]
+		n += room
 		end := false
 		if x.left > 0 {
 			x.left -= int64(len(part))
@@ -240,7 +251,12 @@ func (x *Exchange) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// waitLocked waits until the client has taken something. What it has to take leaves.
+// lowWater is how much may wait to be written before functions wait. It is so little
+// that buffers stay small enough to be kept (socket.done).
+const lowWater = 96 << 10
+
+// waitLocked waits until the client has read something, or has given credit. What it
+// is to read leaves before.
 func (x *Exchange) waitLocked(s *stream) {
 	c := x.c
 	switch {
@@ -248,10 +264,13 @@ func (x *Exchange) waitLocked(s *stream) {
 		c.unlock()
 		c.write(true)
 		c.mu.Lock()
-	case len(s.down.queue) > 0:
-		x.come.Wait()
-	default:
+	case len(c.out) > lowWater:
 		c.drained.Wait()
+	default:
+		if s.down.Room() > 0 {
+			c.wait(&s.down) // for the connection's
+		}
+		x.come.Wait()
 	}
 }
 

@@ -1,9 +1,12 @@
 package h2_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/h2"
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
@@ -46,6 +49,49 @@ func TestQuietStreams(t *testing.T) {
 		if n := len(s.of(3, 1)) + len(s.of(3, 5)) + len(s.of(3, 11)); n != 3 { // RST_STREAM
 			t.Errorf("%d of 3 streams were cancelled at the server", n)
 		}
+	})
+}
+
+// The same for functions: they learn of it.
+func TestQuietFunctions(t *testing.T) {
+	inBubble(t, options{inProcess: true}, func(t *testing.T, e *edge) {
+		ended := make(chan string, 10)
+		h := h2.NewHandler(func(x *h2.Exchange) {
+			var head protocols.Head
+			x.Head(&head)
+			switch head.Path {
+			case "/fake/reads":
+				_, err := x.Read(make([]byte, 10))
+				ended <- fmt.Sprint(head.Path, err)
+			case "/fake/rests":
+				_ = x.Respond(200, nil, -1)
+				_ = x.Flush()
+				<-x.Context().Done()
+				ended <- head.Path
+			}
+		})
+		e.fake = h
+		c := e.dial()
+		c.send(c.post(1, "/fake/reads"), c.get(3, "/fake/rests"), frame.AppendPing(nil, false, pingData))
+		for range 12 {
+			time.Sleep(10 * time.Second)
+			c.send(frame.AppendPing(nil, false, pingData))
+		}
+		if a := c.answer(1); a.status != "408" || !a.ended {
+			t.Errorf("a body that stands still: %v", a)
+		}
+		if s := <-ended; s != "/fake/readsh2: the stream has ended" {
+			t.Errorf("the function got %s", s)
+		}
+		if a := c.answer(3); a.status != "200" || a.ended || a.reset != "" {
+			t.Errorf("an answer that rests: %v", a)
+		}
+		c.send(rst(3, frame.Cancel))
+		if s := <-ended; s != "/fake/rests" {
+			t.Errorf("the function got %s", s)
+		}
+		e.sw.Close()
+		h.Close()
 	})
 }
 

@@ -13,7 +13,7 @@ const (
 var upstreamKeys = []key{
 	{
 		name: keyServers, is: someOf(serverURL()), need: true,
-		about: "URLs of servers that do the same. The scheme says what a server speaks: `http`, `https`: HTTP/1.1, and with TLS what is negotiated; " +
+		about: "URLs of servers that do the same. The scheme says what a server speaks: `http`, `https`: HTTP/1.1; " +
 			"`h2c`, `grpc`: HTTP/2 in plaintext; `grpcs`: HTTP/2 with TLS. With `+unix` the rest is the path of a socket: `grpc+unix:///run/app.sock`. " +
 			"No path else, no query, no password. Either all of an upstream's servers speak HTTP/1.1 or none does.",
 	},
