@@ -132,7 +132,7 @@ func keyOf(field string) string {
 		"Hosts": "host", "Methods": "method", "Headers": "header", "RedirectStatus": "status", "Split": "to",
 		"Request": "request_headers", "Response": "response_headers",
 		"Connect": "connect_timeout", "Streams": limits, "Requests": limits, "HashBy": "hash",
-		"Tunnel": "mode", "Raw": "mode", "MessageBytes": "message_size",
+		"ProxyHeader": "proxy_protocol", "Tunnel": "mode", "Raw": "mode", "MessageBytes": "message_size",
 	}
 	if key, ok := known[field]; ok {
 		return key

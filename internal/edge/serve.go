@@ -96,7 +96,7 @@ func passthrough(cfg *config.Config) (list []mux.Passthrough) {
 
 // ruleOf is a route of connections, for the server.
 func ruleOf(r *config.Route) mux.Passthrough {
-	return mux.Passthrough{SNI: r.SNI, ALPN: r.ALPN, To: r.Passthrough}
+	return mux.Passthrough{SNI: r.SNI, ALPN: r.ALPN, To: r.Passthrough, ProxyHeader: r.ProxyHeader}
 }
 
 // reach makes an upstream of the file.

@@ -124,6 +124,7 @@ type Route struct {
 
 	SNI, ALPN   string
 	Passthrough string // host:port
+	ProxyHeader bool   // with Passthrough
 }
 
 // Rate is how many in a time.

@@ -89,6 +89,10 @@ var callKeys = []key{
 		about: "The server that gets the connection byte for byte, TLS included. Takes no `to`, and nothing that looks into requests.",
 	},
 	{
+		name: keyProxyProtocol, is: enum("v2"), without: "none", with: []string{keyPassthrough},
+		about: "`v2` begins what that server gets with a PROXY header that says who the client is.",
+	},
+	{
 		name: keyRewrite, is: text(pathShape), with: []string{keyPath},
 		about: "What the server gets instead of `path` at the beginning of the request's path: with `path: /api/` and `rewrite: /` it gets `/users` for `/api/users`. " +
 			"Ends in `/` if `path` does.",
