@@ -79,9 +79,10 @@ func (x *Exchange) OnLeave(f func()) {
 
 // Head gives the request's head.
 func (x *Exchange) Head(h *protocols.Head) {
-	fields := h.Fields[:0]
+	list := h.Fields[:0]
+	list = append(list, x.head.Fields...)
 	*h = x.head
-	h.Fields = append(fields, x.head.Fields...)
+	h.Fields = list
 }
 
 // Read reads the request's body. It waits for the client, who may send more of it
@@ -314,10 +315,11 @@ func (x *Exchange) Finish(trailers []protocols.Field) error {
 }
 
 // flush writes, now that beginLocked was true: answers of others that can be had
-// at once leave with this one.
+// at once leave with this one. A goroutine waits for a client that does not read,
+// and not the function.
 func (x *Exchange) flush() {
 	runtime.Gosched()
-	x.c.write(true)
+	x.c.write(x.c.keep == nil)
 }
 
 // Abort ends an answer that is not whole: the stream is reset.
