@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -683,6 +684,39 @@ func TestHTTP1UpstreamBodyStandsStill(t *testing.T) {
 			}
 			_ = res.Body.Close()
 			_ = w.Close()
+		}
+	}
+}
+
+// To a client of HTTP/1.0 an answer ends with its connection. One that is cut off must
+// not look as if it had.
+func TestHTTP1UpstreamOldClients(t *testing.T) {
+	addr := serveRaw(t, func(c net.Conn, _ *bufio.Reader, r *http.Request) {
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+		if r.URL.Path == "/whole" {
+			_, _ = io.WriteString(c, "0\r\n\r\n")
+		}
+	})
+	up := reach(t, "http://"+addr, nil)
+	_, source := testCA(t)
+	secure, plain := localhost(t), localhost(t)
+	serveOn(t, &router.Server{Log: slog.New(slog.DiscardHandler), Certs: source, Routes: []router.Route{{Path: "/", To: up}}},
+		router.Listener{Listener: secure}, router.Listener{Listener: plain, Plaintext: true})
+	for _, ln := range []net.Listener{secure, plain} {
+		for path, whole := range map[string]bool{"/whole": true, "/cut": false} {
+			c, err := new(net.Dialer).DialContext(t.Context(), "tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ln == secure {
+				c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is about something else
+			}
+			_, _ = io.WriteString(c, "GET "+path+" HTTP/1.0\r\n\r\n")
+			b, err := io.ReadAll(c)
+			if whole != (err == nil) || whole && !strings.HasSuffix(string(b), "\r\n\r\nhello") {
+				t.Errorf("TLS %v, %s: %q, %v", ln == secure, path, b, err)
+			}
+			_ = c.Close()
 		}
 	}
 }
