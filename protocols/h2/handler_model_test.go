@@ -260,21 +260,26 @@ func playStep(c *peer, p *played, rnd *rand.Rand) {
 			p.tells <- func() { p.note(p.x.Finish([]protocols.Field{{Name: "Sum", Value: "2"}})) }
 		}
 	case 11:
-		switch rnd.IntN(6) {
-		case 0:
-			if !p.gone && !(p.finished && p.ended) {
-				p.gone = true
-				c.send(rst(p.id, frame.Cancel))
-			}
-		case 1:
-			if !p.closed {
-				p.stopped = true
-				p.tells <- p.x.StopReading
-			}
-		case 2, 3:
-			if p.finished || rnd.IntN(4) == 0 {
-				p.close()
-			}
+		playEnd(c, p, rnd)
+	}
+}
+
+// playEnd has a side do what ends something.
+func playEnd(c *peer, p *played, rnd *rand.Rand) {
+	switch rnd.IntN(6) {
+	case 0:
+		if !p.gone && !(p.finished && p.ended) {
+			p.gone = true
+			c.send(rst(p.id, frame.Cancel))
+		}
+	case 1:
+		if !p.closed {
+			p.stopped = true
+			p.tells <- p.x.StopReading
+		}
+	case 2, 3:
+		if p.finished || rnd.IntN(4) == 0 {
+			p.close()
 		}
 	}
 }
