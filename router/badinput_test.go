@@ -373,7 +373,7 @@ func TestTooManyHeaderFields(t *testing.T) {
 	}
 }
 
-// A body that stands still is given up; one that moves is not, however slowly.
+// A body that stands still is given up, and so is one that hardly moves.
 func TestBodyIdle(t *testing.T) {
 	for _, version := range []string{"http/1.1", "h2"} {
 		t.Run(version, func(t *testing.T) {
@@ -396,11 +396,11 @@ func TestBodyIdle(t *testing.T) {
 					c = port.HTTP2()
 				}
 				// upload sends ten pieces, each after a pause, and then ends.
-				upload := func(pause time.Duration) result {
+				upload := func(piece int, pause time.Duration) result {
 					r, w := io.Pipe()
 					go func() {
 						for range 10 {
-							w.Write([]byte("slow "))
+							w.Write(make([]byte, piece))
 							time.Sleep(pause)
 						}
 						w.Close()
@@ -410,10 +410,15 @@ func TestBodyIdle(t *testing.T) {
 					}
 					return <-results
 				}
-				if got := upload(20 * time.Second); got.err != nil || got.n != 50 {
+				if got := upload(8000, 20*time.Second); got.err != nil || got.n != 80_000 {
 					t.Errorf("a slow body: %+v", got)
 				}
-				if got := upload(time.Minute); got.err == nil || got.took < 30*time.Second || got.took > 34*time.Second {
+				if got := upload(1, 5*time.Second); got.err == nil || got.took < 30*time.Second || got.took > 34*time.Second {
+					t.Errorf("a body that trickles: %+v", got)
+				}
+				time.Sleep(10 * time.Minute)
+				c.CloseIdleConnections()
+				if got := upload(6000, time.Minute); got.err == nil || got.took < 30*time.Second || got.took > 34*time.Second {
 					t.Errorf("a body that stood still: %+v", got)
 				}
 				time.Sleep(10 * time.Minute) // the pipe's writer ends

@@ -116,6 +116,35 @@ func TestRewrite(t *testing.T) {
 	})
 }
 
+// A slash that is encoded is refused, but where a route takes it: then the server gets
+// it as it came.
+func TestEncodedSlash(t *testing.T) {
+	both(t, func(t *testing.T, scheme string, client func(...router.Route) *http.Client) {
+		to := reach(t, strings.Replace(teller(t, "app"), "http", scheme, 1), nil)
+		c := client(
+			router.Route{Path: "/npm/", To: to, EncodedSlash: true},
+			router.Route{Path: "/git/", To: to, EncodedSlash: true, Rewrite: "/"},
+			router.Route{Path: "/", To: to},
+		)
+		for asked, want := range map[string]string{
+			"/npm/@a%2Fb":           "/npm/@a%2Fb",
+			"/npm/@a%2fb%20c?x=%2F": "/npm/@a%2fb%20c?x=%2F",
+			"/git/a%2Fb":            "/a%2Fb",
+			"/%67it/a%2Fb%20c":      "/a%2Fb%20c",
+			"/other?x=%2F":          "/other?x=%2F",
+		} {
+			if _, got := told(t, c, http.MethodGet, asked, ""); got != "GET "+want+" " {
+				t.Errorf("%s gets there as %q; want %q", asked, got, want)
+			}
+		}
+		for _, path := range []string{"/other/a%2Fb", "/npm%2Fa", "/npm/..%2Fadmin", "/npm/a%2F..%2Fadmin", "/npm/%2e%2e%2Fadmin", "/npm/%2Fa", "/npm/a%5Cb"} {
+			if res, body := told(t, c, http.MethodGet, path, ""); res.StatusCode != http.StatusBadRequest {
+				t.Errorf("%s: %d %q; want 400", path, res.StatusCode, body)
+			}
+		}
+	})
+}
+
 func TestEdits(t *testing.T) {
 	both(t, func(t *testing.T, scheme string, client func(...router.Route) *http.Client) {
 		c := client(router.Route{

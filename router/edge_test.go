@@ -84,7 +84,7 @@ func testCA(t *testing.T) (*certs.CA, certs.Source) {
 	return ca, certs.Static(cert)
 }
 
-func localhost(t *testing.T) net.Listener {
+func localhost(t testing.TB) net.Listener {
 	t.Helper()
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/oneport-edge/oneport/oneporttest"
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/router"
 )
 
@@ -597,5 +599,124 @@ func TestHTTP1UpstreamSmuggling(t *testing.T) {
 	}
 	if _, ok := paths.Load("/smuggled"); ok {
 		t.Error("a request was smuggled through")
+	}
+}
+
+// Guards, and access lines, are what they are for servers in this process.
+func TestHTTP1UpstreamGuards(t *testing.T) {
+	var seen atomic.Int64
+	addr := serveHTTP1(t, func(w http.ResponseWriter, _ *http.Request) {
+		seen.Add(1)
+		_, _ = io.WriteString(w, "hello")
+	})
+	var asked atomic.Int64
+	var lines bytes.Buffer
+	var mu sync.Mutex
+	edge := &router.Server{
+		Log: slog.New(slog.DiscardHandler), Guards: []protocols.Guard{tokens(&asked)},
+		Access: slog.New(slog.NewTextHandler(&locked{&mu, &lines}, nil)),
+		Routes: []router.Route{{Path: "/", To: reach(t, "http://"+addr, nil)}},
+	}
+	port := oneporttest.Listen(t, edge)
+	for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {
+		for token, status := range map[string]int{"": 401, "Bearer bad": 403, "Bearer good": 200} {
+			asked.Store(0)
+			seen.Store(0)
+			req := request(t, http.MethodGet, port.URL("/x"), nil)
+			if token != "" {
+				req.Header.Set("Authorization", token)
+			}
+			res, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+			if res.StatusCode != status || asked.Load() != 1 || seen.Load() > 0 != (status == 200) {
+				t.Errorf("HTTP/%s, %q: %s, asked %d times, seen %d times", version, token, res.Status, asked.Load(), seen.Load())
+			}
+			waitFor(t, func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return strings.Count(lines.String(), fmt.Sprintf("path=/x version=HTTP/%s status=%d sent=", strings.Replace(version+".0", "1.1.0", "1.1", 1), status)) == 1
+			})
+		}
+	}
+}
+
+type locked struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+// A client that sends nothing more of its body is answered 408, whether the server
+// has seen its request or not.
+func TestHTTP1UpstreamBodyStandsStill(t *testing.T) {
+	addr := serveHTTP1(t, func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err == nil {
+			t.Error("a body that was broken off looks whole")
+		}
+	})
+	edge := &router.Server{
+		Log: slog.New(slog.DiscardHandler), Limits: router.Limits{BodyIdle: 200 * time.Millisecond},
+		Routes: []router.Route{{Path: "/", To: reach(t, "http://"+addr, nil)}},
+	}
+	port := oneporttest.Listen(t, edge)
+	for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {
+		for _, length := range []int64{100, 1 << 20, -1} {
+			r, w := io.Pipe()
+			go func() { _, _ = io.WriteString(w, "hello") }()
+			req := request(t, http.MethodPost, port.URL("/"), r)
+			req.ContentLength = length
+			res, err := c.Do(req)
+			if err != nil {
+				t.Errorf("HTTP/%s, %d: %v", version, length, err)
+				continue
+			}
+			if res.StatusCode != http.StatusRequestTimeout {
+				t.Errorf("HTTP/%s, %d: %s", version, length, res.Status)
+			}
+			_ = res.Body.Close()
+			_ = w.Close()
+		}
+	}
+}
+
+// To a client of HTTP/1.0 an answer ends with its connection. One that is cut off must
+// not look as if it had.
+func TestHTTP1UpstreamOldClients(t *testing.T) {
+	addr := serveRaw(t, func(c net.Conn, _ *bufio.Reader, r *http.Request) {
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+		if r.URL.Path == "/whole" {
+			_, _ = io.WriteString(c, "0\r\n\r\n")
+		}
+	})
+	up := reach(t, "http://"+addr, nil)
+	_, source := testCA(t)
+	secure, plain := localhost(t), localhost(t)
+	serveOn(t, &router.Server{Log: slog.New(slog.DiscardHandler), Certs: source, Routes: []router.Route{{Path: "/", To: up}}},
+		router.Listener{Listener: secure}, router.Listener{Listener: plain, Plaintext: true})
+	for _, ln := range []net.Listener{secure, plain} {
+		for path, whole := range map[string]bool{"/whole": true, "/cut": false} {
+			c, err := new(net.Dialer).DialContext(t.Context(), "tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ln == secure {
+				c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is about something else
+			}
+			_, _ = io.WriteString(c, "GET "+path+" HTTP/1.0\r\n\r\n")
+			b, err := io.ReadAll(c)
+			if whole != (err == nil) || whole && !strings.HasSuffix(string(b), "\r\n\r\nhello") {
+				t.Errorf("TLS %v, %s: %q, %v", ln == secure, path, b, err)
+			}
+			_ = c.Close()
+		}
 	}
 }

@@ -24,13 +24,17 @@ type Ask struct {
 // whatever the routes are.
 func Match(routes []Route, ask Ask) (i int, why []string, err error) {
 	a := &asked{host: ask.Host, method: ask.Method, path: ask.Path, fields: ask.Header}
+	slash := false
 	if ask.Protocol != protocols.GRPC {
 		var ok bool
-		if a.path, ok = routePath(ask.Path); !ok {
+		if a.path, slash, ok = routePath(ask.Path); !ok {
 			return -1, nil, errAmbiguousPath
 		}
 	}
 	i = find(routes, ask.Protocol, a)
+	if slash && (i < 0 || !routes[i].EncodedSlash) {
+		return -1, nil, errAmbiguousPath
+	}
 	passed := routes
 	if i >= 0 {
 		passed = routes[:i]

@@ -55,6 +55,10 @@ type Route struct {
 	// request's path: with Path "/api/" and Rewrite "/", "/api/users" gets there as "/users".
 	// For Path alone; both end in "/", or neither does.
 	Rewrite string
+	// EncodedSlash takes requests that have a slash as %2F in their path, which are
+	// refused otherwise: servers read it as a slash, or do not. It is compared as "%2F".
+	// For Path and WebSocket.
+	EncodedSlash bool
 	// RewriteHost is the host that the server is asked for. "" means the one that the
 	// client asked for. Not for WebSocket.
 	RewriteHost string
@@ -137,25 +141,40 @@ func takesPath(pattern, path string) bool {
 }
 
 // routePath is what routes compare of an escaped path: decoded, without empty,
-// "." and ".." elements. It reports false for a path that servers read in different
-// ways: with an encoded slash, a backslash, or NUL.
-func routePath(escaped string) (p string, ok bool) {
+// "." and ".." elements. An encoded slash stays as it is, and slash says that there is
+// one: servers read it in different ways. It is not ok if a path can only be read so:
+// with a backslash, NUL, a bad escape, or an encoded slash beside elements that are
+// taken out.
+func routePath(escaped string) (p string, slash, ok bool) {
 	p = escaped
 	if strings.IndexByte(p, '%') >= 0 {
 		var err error
-		if p, err = url.PathUnescape(p); err != nil || strings.Count(p, "/") != strings.Count(escaped, "/") {
-			return "", false
+		if p, err = url.PathUnescape(p); err != nil {
+			return "", false, false
+		}
+		if slash = strings.Count(p, "/") != strings.Count(escaped, "/"); slash {
+			if unclean(p) {
+				return "", true, false
+			}
+			p, _ = url.PathUnescape(encodedSlash.Replace(escaped))
 		}
 	}
 	if strings.ContainsAny(p, "\\\x00") {
-		return "", false
+		return "", slash, false
 	}
-	if strings.Contains(p, "//") || strings.Contains(p, "/.") {
+	if unclean(p) {
 		clean := path.Clean(p)
 		if clean != "/" && (strings.HasSuffix(p, "/") || strings.HasSuffix(p, "/.") || strings.HasSuffix(p, "/..")) {
 			clean += "/"
 		}
 		p = clean
 	}
-	return p, true
+	return p, slash, true
 }
+
+// unclean reports whether there may be elements in a path that are taken out.
+func unclean(path string) bool { return strings.Contains(path, "//") || strings.Contains(path, "/.") }
+
+// encodedSlash escapes an encoded slash once more, so that it stays when the rest is
+// decoded.
+var encodedSlash = strings.NewReplacer("%2F", "%252F", "%2f", "%252F")

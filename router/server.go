@@ -159,6 +159,9 @@ type Limits struct {
 	HeaderFields  int
 	// BodyIdle is how long a request's body may stand still: 30 s. Not gRPC.
 	BodyIdle time.Duration
+	// BodyRate is how many bytes a second of a body must come on the average of each
+	// BodyIdle: 240; negative for any rate.
+	BodyRate int
 	// Idle is how long a connection may be without calls: 120 s.
 	Idle time.Duration
 	// Unacked is how long a client may take nothing of its answer: 60 s (Linux).
@@ -317,6 +320,7 @@ func (s *Server) restOptions(h http.Handler) rest.Options {
 		HeaderBytes:    s.Limits.HeaderBytes,
 		HeaderFields:   s.Limits.HeaderFields,
 		BodyIdle:       s.Limits.BodyIdle,
+		BodyRate:       s.Limits.BodyRate,
 		IdleTimeout:    s.Limits.Idle,
 		Streams:        s.Limits.Streams,
 		TrustedProxies: s.TrustedProxies,

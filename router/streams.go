@@ -25,6 +25,7 @@ func (p *port) buildSwitch(addr net.Addr) {
 			Idle:          p.Limits.Idle,
 			Write:         p.Limits.Unacked,
 			BodyIdle:      p.Limits.BodyIdle,
+			BodyRate:      p.Limits.BodyRate,
 			Memory:        p.Limits.Memory,
 		},
 		Log: p.Log,

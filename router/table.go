@@ -89,21 +89,23 @@ func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) ht
 	if len(t.ways) == 0 {
 		return otherwise
 	}
-	p, ok := routePath(r.URL.EscapedPath())
+	p, slash, ok := routePath(r.URL.EscapedPath())
 	if !ok {
 		return ambiguousPath
 	}
 	a := &asked{host: r.Host, method: r.Method, path: p, fields: r.Header}
+	protocol := protocols.HTTP
 	if socket {
-		if w := t.find(protocols.WebSocket, a); w != nil {
-			return w.to().tunnel
-		}
-		return otherwise
+		protocol = protocols.WebSocket
 	}
-	w := t.find(protocols.HTTP, a)
+	w := t.find(protocol, a)
 	switch {
+	case slash && (w == nil || !w.EncodedSlash):
+		return ambiguousPath
 	case w == nil:
 		return otherwise
+	case socket:
+		return w.to().tunnel
 	case w.CORS != nil && isPreflight(r.Method, r.Header):
 		return w.CORS.handler()
 	case w.Redirect != "":
@@ -116,13 +118,13 @@ func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) ht
 // stream returns where a plain HTTP request goes that came as a stream; nil if
 // net/http is to take it.
 func (t *table) stream(r *h2.Request, a *asked) h2.Backend {
-	var ok bool
-	if a.path, ok = routePath(a.path); !ok {
+	var slash, ok bool
+	if a.path, slash, ok = routePath(a.path); !ok {
 		return nil
 	}
 	w := t.find(protocols.HTTP, a)
 	switch {
-	case w == nil, w.Redirect != "":
+	case w == nil, w.Redirect != "", slash && !w.EncodedSlash:
 		return nil
 	case w.CORS != nil && isPreflight(a.method, r):
 		return w.CORS.stream(r)
@@ -137,7 +139,7 @@ var ambiguousPath = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request
 
 // Location is where the route redirects a request to; its path is escaped.
 func (r *Route) Location(path, query string) string {
-	path, _ = routePath(path)
+	path, _, _ = routePath(path)
 	return r.location(path, query)
 }
 

@@ -70,6 +70,8 @@ func (r *Route) validateMore() error {
 	}
 	f := r.Fallback
 	switch {
+	case r.GRPC != "" && r.EncodedSlash:
+		return wrong(errors.New("it has EncodedSlash: that is for Path and WebSocket"))
 	case r.Path == "" && (r.Rewrite != "" || r.CORS != nil || r.Mirror != nil):
 		return wrong(errors.New("it has Rewrite, CORS or Mirror: those are for Path alone"))
 	case r.WebSocket != "" && (f != nil || r.RewriteHost != "" || r.Request.compile() != nil || r.Response.compile() != nil):
@@ -78,12 +80,23 @@ func (r *Route) validateMore() error {
 		return wrong(fmt.Errorf("it has Rewrite %q: want a path that ends in / if Path does", r.Rewrite))
 	case r.Mirror != nil && (r.Mirror.HTTP2() || r.shares()[0].To.HTTP2()):
 		return wrong(errors.New("a mirror is for servers that speak HTTP/1.1"))
-	case f != nil && (f.To != nil) == (f.Status != 0):
-		return wrong(errors.New("a fallback has either To or Status"))
-	case f != nil && f.Status != 0 && (f.Status < 200 || f.Status > 599):
-		return wrong(fmt.Errorf("the fallback's status is %d: want 200 to 599", f.Status))
 	case r.AnswerTimeout < 0 || r.CallTimeout < 0:
 		return wrong(errors.New("a timeout below zero"))
+	}
+	if f != nil {
+		if err := f.validate(); err != nil {
+			return wrong(err)
+		}
+	}
+	return nil
+}
+
+func (f *Fallback) validate() error {
+	switch {
+	case (f.To != nil) == (f.Status != 0):
+		return errors.New("a fallback has either To or Status")
+	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
+		return fmt.Errorf("the fallback's status is %d: want 200 to 599", f.Status)
 	}
 	return nil
 }

@@ -150,7 +150,7 @@ func (w *way) answer(res *h2.Response, _ *protocols.Call, origin string) { w.cha
 // rewrite gives a request's path, with its query, as the server gets it.
 func (w *way) rewrite(asked string) string {
 	raw, query, hasQuery := strings.Cut(asked, "?")
-	path, ok := routePath(raw)
+	path, slash, ok := routePath(raw)
 	if !ok { // not reached: such a path has no route
 		return asked
 	}
@@ -158,8 +158,11 @@ func (w *way) rewrite(asked string) string {
 		query = "?" + query
 	}
 	rest, ok := strings.CutPrefix(raw, w.Path)
-	if decoded, _ := url.PathUnescape(raw); !ok || decoded != path { // it was compared cleaned: so it is sent
+	if decoded, _ := url.PathUnescape(raw); !ok || !slash && decoded != path { // it was compared cleaned: so it is sent
 		rest = (&url.URL{Path: strings.TrimPrefix(path, w.Path)}).EscapedPath()
+		if slash { // which was kept encoded
+			rest = strings.ReplaceAll(rest, "%252F", "%2F")
+		}
 	}
 	if !strings.HasSuffix(w.Path, "/") {
 		rest = ""

@@ -209,7 +209,12 @@ func (x *Explanation) howLong(r *config.Route, connect, wait time.Duration, p pr
 	switch p {
 	case protocols.WebSocket:
 		x.timeout("the server's answer to the handshake, connecting included", ws.TunnelTimeout)
-		x.Notes = append(x.Notes, "the session has no end of its own here: its pings are the server's business")
+		if t := r.Tunnel; t != nil && t.Ping > 0 {
+			x.timeout("the silence of client or server until it is pinged", t.Ping)
+			x.timeout("its silence then", t.Pong)
+		} else {
+			x.Notes = append(x.Notes, "the session has no end of its own here: its pings are the server's business")
+		}
 	case protocols.GRPC:
 		if r.CallTimeout > 0 {
 			x.timeout("the call, or what grpc-timeout says if that is less", r.CallTimeout)

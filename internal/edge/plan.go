@@ -115,6 +115,8 @@ func differing(a, b reflect.Value) (keys []string) {
 		case !f.IsExported() || f.Name == "Name" || content(a.Field(i)) == content(b.Field(i)):
 		case f.Name == "Options":
 			keys = append(keys, differing(a.Field(i), b.Field(i))...)
+		case f.Name == "Tunnel" && !a.Field(i).IsNil() && !b.Field(i).IsNil():
+			keys = append(keys, differing(a.Field(i).Elem(), b.Field(i).Elem())...)
 		case !slices.Contains(keys, keyOf(f.Name)):
 			keys = append(keys, keyOf(f.Name))
 		}
@@ -130,6 +132,7 @@ func keyOf(field string) string {
 		"Hosts": "host", "Methods": "method", "Headers": "header", "RedirectStatus": "status", "Split": "to",
 		"Request": "request_headers", "Response": "response_headers",
 		"Connect": "connect_timeout", "Streams": limits, "Requests": limits, "HashBy": "hash",
+		"ProxyHeader": "proxy_protocol", "Tunnel": "mode", "Raw": "mode", "MessageBytes": "message_size",
 	}
 	if key, ok := known[field]; ok {
 		return key

@@ -42,6 +42,10 @@ func TestCompare(t *testing.T) {
 		"balance":  {[]string{`"http://127.0.0.1:1"] }`, `"http://127.0.0.1:1"], balance: hash, hash: { cookie: a } }`}, "upstreams_changed=web (balance, hash)"},
 		"split":    {[]string{"/one, to: web", "/one, to: { web: 9, old: 1 }"}, "routes_changed=path /one (to)"},
 		"weights":  {[]string{"{ name: three, path: /three, to: web }", "{ name: three, path: /three, to: web, rewrite: /3, cors: { origins: [\"*\"] } }"}, "routes_changed=three (rewrite, cors)"},
+		"socket": {
+			[]string{"{ path: /one, to: web }", "{ websocket: /one, to: web }", "{ name: three, path: /three", "{ name: three, websocket: /three, ping: 5s"},
+			"routes_added=websocket /one routes_changed=three (websocket, path, mode) routes_removed=path /one",
+		},
 		"upstream renamed": {
 			[]string{"  old:", "  new:", "to: old", "to: new"},
 			"upstreams_added=new upstreams_removed=old routes_changed=path /two, host a.example.com (to)",
@@ -79,7 +83,7 @@ func TestCompare(t *testing.T) {
 // A field of a route or an upstream that has no key would be called by a wrong name.
 func TestChangesNameKeys(t *testing.T) {
 	schema := string(config.Schema())
-	for _, of := range []any{config.Route{}, config.Upstream{}, upstream.Options{}} {
+	for _, of := range []any{config.Route{}, config.Upstream{}, upstream.Options{}, config.Tunnel{}} {
 		typ := reflect.TypeOf(of)
 		for f := range typ.Fields() {
 			if f.IsExported() && f.Name != "Options" && f.Name != "Log" && f.Type != reflect.TypeFor[config.Pos]() {

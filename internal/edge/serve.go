@@ -96,7 +96,7 @@ func passthrough(cfg *config.Config) (list []mux.Passthrough) {
 
 // ruleOf is a route of connections, for the server.
 func ruleOf(r *config.Route) mux.Passthrough {
-	return mux.Passthrough{SNI: r.SNI, ALPN: r.ALPN, To: r.Passthrough}
+	return mux.Passthrough{SNI: r.SNI, ALPN: r.ALPN, To: r.Passthrough, ProxyHeader: r.ProxyHeader}
 }
 
 // reach makes an upstream of the file.
@@ -162,7 +162,7 @@ func routeOf(r *config.Route, pools map[string]*upstream.Upstream) router.Route 
 	route := router.Route{
 		Name: r.Name, GRPC: r.GRPC, Path: r.Path, WebSocket: r.WebSocket, Hosts: r.Hosts, Methods: r.Methods,
 		Headers: r.Headers, To: pools[r.To], Redirect: r.Redirect, RedirectStatus: r.RedirectStatus,
-		Mirror: pools[r.Mirror], Rewrite: r.Rewrite, RewriteHost: r.RewriteHost,
+		Mirror: pools[r.Mirror], Rewrite: r.Rewrite, RewriteHost: r.RewriteHost, EncodedSlash: r.EncodedSlash,
 		Request: router.Edits(r.Request), Response: router.Edits(r.Response), AnswerTimeout: r.AnswerTimeout, CallTimeout: r.CallTimeout,
 	}
 	for _, s := range r.Split {

@@ -9,6 +9,5 @@
 // the real binary alone is here too: calls that end in errors by the thousand, and
 // memory while much goes through (make bulk).
 //
-// h2spec's cases are run against net/http as well, to
-// see which of them it fails.
+// h2spec's cases are run against net/http as well, to see which of them it fails.
 package suites

@@ -3,11 +3,8 @@ package h2
 import (
 	"context"
 	"io"
-	"net/http"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -81,9 +78,10 @@ func (x *Exchange) OnLeave(f func()) {
 
 // Head gives the request's head.
 func (x *Exchange) Head(h *protocols.Head) {
-	fields := h.Fields[:0]
+	list := h.Fields[:0]
+	list = append(list, x.head.Fields...)
 	*h = x.head
-	h.Fields = append(fields, x.head.Fields...)
+	h.Fields = list
 }
 
 // Read reads the request's body. It waits for the client, who may send more of it
@@ -127,7 +125,12 @@ func (x *Exchange) Read(p []byte) (n int, err error) {
 // read takes what waits for a Handler's function.
 func (h *half) read(p []byte) int {
 	n := copy(p, h.queue)
-	if h.queue = h.queue[n:]; len(h.queue) == 0 {
+	switch {
+	case n < len(h.queue):
+		h.queue = h.queue[n:]
+	case cap(h.queue) <= 2*frame.MaxLen: // for what comes next
+		h.queue = h.queue[:0]
+	default:
 		h.queue = nil
 	}
 	h.Send(n)
@@ -218,13 +221,19 @@ func (x *Exchange) Write(p []byte) (n int, err error) {
 			c.unlock()
 			return n, errGone
 		}
-		if len(s.down.queue) > 0 || len(c.out) > highWater {
+		room := 0
+		if len(c.out) <= lowWater {
+			room = s.down.room(min(len(p), frame.MaxLen))
+		}
+		if room == 0 {
+			c.hold(len(p)) // which is nobody's memory but this stream's
 			x.waitLocked(s)
+			c.hold(-len(p))
 			continue
 		}
-		part := p[:min(len(p), frame.MaxLen)]
-		p = p[len(part):]
-		n += len(part)
+		part := p[:room]
+		p = p[room:]
+		n += room
 		end := false
 		if x.left > 0 {
 			x.left -= int64(len(part))
@@ -240,7 +249,12 @@ func (x *Exchange) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// waitLocked waits until the client has taken something. What it has to take leaves.
+// lowWater is how much may wait to be written before functions wait. It is so little
+// that buffers stay small enough to be kept (socket.done).
+const lowWater = 96 << 10
+
+// waitLocked waits until the client has read something, or has given credit. What it
+// is to read leaves before.
 func (x *Exchange) waitLocked(s *stream) {
 	c := x.c
 	switch {
@@ -248,10 +262,13 @@ func (x *Exchange) waitLocked(s *stream) {
 		c.unlock()
 		c.write(true)
 		c.mu.Lock()
-	case len(s.down.queue) > 0:
-		x.come.Wait()
-	default:
+	case len(c.out) > lowWater:
 		c.drained.Wait()
+	default:
+		if s.down.Room() > 0 {
+			c.wait(&s.down) // for the connection's
+		}
+		x.come.Wait()
 	}
 }
 
@@ -297,10 +314,11 @@ func (x *Exchange) Finish(trailers []protocols.Field) error {
 }
 
 // flush writes, now that beginLocked was true: answers of others that can be had
-// at once leave with this one.
+// at once leave with this one. A goroutine waits for a client that does not read,
+// and not the function.
 func (x *Exchange) flush() {
 	runtime.Gosched()
-	x.c.write(true)
+	x.c.write(x.c.keep == nil)
 }
 
 // Abort ends an answer that is not whole: the stream is reset.
@@ -378,52 +396,3 @@ func (x *exchangeContext) Err() error {
 	}
 	return nil
 }
-
-// answer appends the head of an answer.
-func (k *link) answer(stream uint32, status int, fields []protocols.Field, end bool) {
-	k.block = k.enc.Begin(k.block[:0])
-	k.block = k.enc.Field(k.block, &hpack.HeaderField{Name: fieldStatus, Value: statusText(status)})
-	for i := range fields {
-		k.block = k.enc.Field(k.block, &hpack.HeaderField{Name: lowered(fields[i].Name), Value: fields[i].Value})
-	}
-	k.out = frame.AppendBlock(k.out, stream, k.block, end)
-}
-
-// statusText is a status in digits. Those that come up make no garbage.
-func statusText(status int) string {
-	switch status {
-	case http.StatusOK:
-		return "200"
-	case http.StatusNoContent:
-		return "204"
-	case http.StatusNotModified:
-		return "304"
-	case http.StatusNotFound:
-		return "404"
-	}
-	return strconv.Itoa(status)
-}
-
-// lowered is a field's name as HTTP/2 has it.
-func lowered(name string) string {
-	if s, ok := lowerNames[name]; ok {
-		return s
-	}
-	return strings.ToLower(name)
-}
-
-// lowerNames are those that come up, as HTTP/1.1 servers write them.
-var lowerNames = func() map[string]string {
-	names := make(map[string]string)
-	for _, s := range []string{
-		"Accept-Ranges", "Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
-		"Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Access-Control-Max-Age", "Age", "Allow", "Cache-Control",
-		"Content-Disposition", "Content-Encoding", "Content-Language", "Content-Length", "Content-Range", "Content-Security-Policy",
-		"Content-Type", "Date", "ETag", "Etag", "Expires", "Last-Modified", "Link", "Location", "Pragma", "Referrer-Policy", "Retry-After",
-		"Server", "Set-Cookie", "Strict-Transport-Security", "Trailer", "Vary", "Via", "WWW-Authenticate", "Www-Authenticate",
-		"X-Content-Type-Options", "X-Frame-Options", "X-Powered-By", "X-Request-Id", "X-Request-ID",
-	} {
-		names[s] = strings.ToLower(s)
-	}
-	return names
-}()

@@ -38,6 +38,10 @@ type Limits struct {
 	// stand still, and Answer how long its server may take to begin its answer
 	// after that. Zero means 30 s and 60 s: 408, and 504. gRPC calls may rest.
 	BodyIdle, Answer time.Duration
+	// BodyRate is how many bytes a second of such a body must come on the average of
+	// each BodyIdle that is spent waiting for the client. Zero means 240, a negative
+	// value any rate.
+	BodyRate int
 	// PingAfter is how long a client with streams may be silent before it is
 	// asked for a sign of life, and PingTimeout how long it has to give one.
 	// Zero means 30 s and 15 s.
@@ -76,6 +80,7 @@ func (l Limits) withDefaults() Limits {
 	l.BackIdle = cmp.Or(l.BackIdle, 10*time.Second)
 	l.Write = cmp.Or(l.Write, 60*time.Second)
 	l.BodyIdle = cmp.Or(l.BodyIdle, 30*time.Second)
+	l.BodyRate = cmp.Or(l.BodyRate, 240)
 	l.Answer = cmp.Or(l.Answer, 60*time.Second)
 	l.PingAfter = cmp.Or(l.PingAfter, 30*time.Second)
 	l.PingTimeout = cmp.Or(l.PingTimeout, 15*time.Second)

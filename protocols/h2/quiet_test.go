@@ -1,9 +1,13 @@
 package h2_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/h2"
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
@@ -19,7 +23,7 @@ func TestQuietStreams(t *testing.T) {
 		keep := func(d time.Duration) { // the connection, and two of the bodies
 			for range d / (10 * time.Second) {
 				time.Sleep(10 * time.Second)
-				c.send(data(3, "x", false))
+				c.send(data(3, strings.Repeat("x", 3000), false))
 			}
 		}
 		keep(20 * time.Second)
@@ -49,6 +53,49 @@ func TestQuietStreams(t *testing.T) {
 	})
 }
 
+// The same for functions: they learn of it.
+func TestQuietFunctions(t *testing.T) {
+	inBubble(t, options{inProcess: true}, func(t *testing.T, e *edge) {
+		ended := make(chan string, 10)
+		h := h2.NewHandler(func(x *h2.Exchange) {
+			var head protocols.Head
+			x.Head(&head)
+			switch head.Path {
+			case "/fake/reads":
+				_, err := x.Read(make([]byte, 10))
+				ended <- fmt.Sprint(head.Path, err)
+			case "/fake/rests":
+				_ = x.Respond(200, nil, -1)
+				_ = x.Flush()
+				<-x.Context().Done()
+				ended <- head.Path
+			}
+		})
+		e.fake = h
+		c := e.dial()
+		c.send(c.post(1, "/fake/reads"), c.get(3, "/fake/rests"), frame.AppendPing(nil, false, pingData))
+		for range 12 {
+			time.Sleep(10 * time.Second)
+			c.send(frame.AppendPing(nil, false, pingData))
+		}
+		if a := c.answer(1); a.status != "408" || !a.ended {
+			t.Errorf("a body that stands still: %v", a)
+		}
+		if s := <-ended; s != "/fake/readsh2: the stream has ended" {
+			t.Errorf("the function got %s", s)
+		}
+		if a := c.answer(3); a.status != "200" || a.ended || a.reset != "" {
+			t.Errorf("an answer that rests: %v", a)
+		}
+		c.send(rst(3, frame.Cancel))
+		if s := <-ended; s != "/fake/rests" {
+			t.Errorf("the function got %s", s)
+		}
+		e.sw.Close()
+		h.Close()
+	})
+}
+
 // What has been answered is not given up over and over.
 func TestQuietBehindAnswers(t *testing.T) {
 	inBubble(t, options{upstream: true}, func(t *testing.T, e *edge) {
@@ -73,5 +120,39 @@ func TestQuietBehindAnswers(t *testing.T) {
 		c.send(window(1, 100), window(3, 100))
 		c.wantBody(1, "200", "/fake/1")
 		c.wantBody(3, "200", "/fake/3")
+	})
+}
+
+// A body that comes, but too slowly, ends like one that stands still. Those of gRPC may
+// take their time.
+func TestTricklingBodies(t *testing.T) {
+	inBubble(t, options{upstream: true, limits: h2.Limits{Window: 1000}}, func(t *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.post(1, "/fake/slow"), c.startFake(3, "/fake/grpc"), c.post(5, "/fake/fast"))
+		s := e.backend()
+		read := s.far("/fake/fast")
+		slow, call := s.far("/fake/slow"), s.far("/fake/grpc")
+		for range 10 {
+			time.Sleep(10 * time.Second)
+			c.send(data(3, "x", false))
+			for range 3 {
+				c.send(data(5, strings.Repeat("x", 900), false))
+				s.send(window(read, 900), window(0, 900))
+				s.seen()
+				c.seen()
+			}
+			if c.answer(1).status == "" {
+				c.send(data(1, "x", false))
+			}
+			s.send(window(slow, 1), window(call, 1), window(0, 2))
+		}
+		if a := c.answer(1); a.status != "408" {
+			t.Errorf("a byte each ten seconds: %v", a)
+		}
+		for _, id := range []uint32{3, 5} {
+			if a := c.answer(id); a.status != "" || a.reset != "" {
+				t.Errorf("stream %d: %v", id, a)
+			}
+		}
 	})
 }

@@ -262,3 +262,22 @@ func TestIdleUpstreamIsNotAsked(t *testing.T) {
 		}
 	})
 }
+
+// Connections that are kept warm are there before the first stream, come again when they break,
+// and do not leave for want of streams; the others do.
+func TestWarm(t *testing.T) {
+	l := h2.UpstreamLimits{Warm: 2, Idle: 10 * time.Second}
+	inBubble(t, onlyUp(l), func(t *testing.T, e *edge) {
+		one, _ := e.backend(), e.backend()
+		e.wantPool(2, 0, 0)
+		time.Sleep(time.Minute)
+		e.wantPool(2, 0, 0)
+		_ = one.nc.Close()
+		time.Sleep(10 * time.Second)
+		three := e.backend()
+		e.wantPool(2, 0, 0)
+		if len(one.asked())+len(three.asked()) != 0 {
+			t.Error("somebody was asked for something")
+		}
+	})
+}

@@ -38,6 +38,8 @@ type stream struct {
 	interim int8            // 1xx answers
 	quiet   int             // ticks since the request's body has moved
 	moved   int64           // how far it had by then
+	slow    int             // ticks while the client might have sent more of it
+	mark    int64           // how far it had when those were counted from
 	pool    *Upstream       // for streams that go upstream, or wait for that
 	relay   *Relay          // for those that it sends there
 	member  Member          // of it

@@ -103,12 +103,17 @@ func (c *client) sweepStreams(past func(int, time.Duration) bool) {
 		if s.pool == nil && !s.handled || s.grpc || s.up.cut || s.started && s.up.ended {
 			continue
 		}
+		slow := !s.up.ended && s.up.Credit() > 0
+		if slow && s.trickles(past) {
+			s.giveUp(frame.Cancel, bodyIdle)
+			continue
+		}
 		if moved := s.up.Received() + s.up.Sent(); moved != s.moved {
 			s.moved, s.quiet = moved, 0
 			continue
 		}
 		s.quiet++
-		switch slow := !s.up.ended && s.up.Credit() > 0; {
+		switch {
 		case slow && past(s.quiet, l.BodyIdle):
 			s.giveUp(frame.Cancel, bodyIdle)
 		case !slow && !s.started && past(s.quiet, s.answerTimeout()):
@@ -138,6 +143,18 @@ func (c *client) sweepIdle(past func(int, time.Duration) bool) {
 	} else if past(c.bare, l.Idle) {
 		c.lastGoAway()
 	}
+}
+
+// trickles reports whether the client sends a body more slowly than it may. It is
+// asked at each look while the client may send.
+func (s *stream) trickles(past func(int, time.Duration) bool) bool {
+	l := &s.c.sw.limits
+	if s.slow++; l.BodyRate <= 0 || !past(s.slow, l.BodyIdle) {
+		return false
+	}
+	came := s.up.Received() - s.mark
+	s.slow, s.mark = 0, s.up.Received()
+	return came < int64(float64(l.BodyRate)*l.BodyIdle.Seconds())
 }
 
 // answerTimeout is how long an HTTP request may wait for its answer.

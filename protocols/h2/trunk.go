@@ -557,7 +557,7 @@ func (t *trunk) sweep(tick time.Duration) {
 		t.cut(errSilentUpstream)
 		return
 	}
-	leave := past(t.idle, l.Idle)
+	leave := past(t.idle, l.Idle) && !t.up.isWarm()
 	if leave {
 		t.away = true
 		t.room.Store(0)
@@ -568,6 +568,12 @@ func (t *trunk) sweep(tick time.Duration) {
 	if leave {
 		t.up.retire(t)
 	}
+}
+
+// isWarm reports whether there are no more connections than are kept.
+func (u *Upstream) isWarm() bool {
+	n, _ := u.conns(kindGood)
+	return n <= u.limits.Warm
 }
 
 // isStuck reports whether the upstream has not read for a while.

@@ -38,6 +38,9 @@ type UpstreamLimits struct {
 	// Conns bounds the connections. Zero means 16. Clients that cancel a lot get
 	// up to a quarter more.
 	Conns int
+	// Warm is how many connections are kept open, also without streams. Zero
+	// means none: the first call waits for one.
+	Warm int
 	// Streams bounds the concurrent streams of a connection, beside what the
 	// upstream itself says. Zero means 100.
 	Streams int
@@ -63,9 +66,6 @@ type UpstreamLimits struct {
 	// HeaderBytes and HeaderFields bound the heads of answers. Zero means 64 KiB and 500.
 	HeaderBytes, HeaderFields int
 }
-
-// DefaultUpstreamLimits are those of zero UpstreamLimits.
-func DefaultUpstreamLimits() UpstreamLimits { return UpstreamLimits{}.withDefaults() }
 
 func (l UpstreamLimits) withDefaults() UpstreamLimits {
 	l.Conns = cmp.Or(l.Conns, 16)
@@ -133,7 +133,7 @@ type ticket struct {
 	timer  *time.Timer // of a retry that is put off
 }
 
-// NewUpstream returns an upstream. Nothing is dialed yet.
+// NewUpstream returns an upstream. Nothing is dialed yet, unless connections are kept warm.
 func NewUpstream(cfg UpstreamConfig) *Upstream {
 	u := &Upstream{UpstreamConfig: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Log}
 	if u.log == nil {
@@ -143,6 +143,12 @@ func NewUpstream(cfg UpstreamConfig) *Upstream {
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	u.trunks.Store(new([]*trunk))
 	u.most.Store(int32(u.limits.Streams))
+	if u.limits.Warm > 0 {
+		u.mu.Lock()
+		u.warmLocked()
+		u.sweepLocked()
+		u.mu.Unlock()
+	}
 	return u
 }
 
@@ -401,6 +407,16 @@ func (u *Upstream) openLocked(k kind) {
 	u.work.Go(func() { u.connect(k) })
 }
 
+// warmLocked opens another connection if there are fewer than are kept warm.
+func (u *Upstream) warmLocked() {
+	if n, _ := u.conns(kindGood); n < u.limits.Warm && time.Since(u.vain) > coldFor {
+		u.openLocked(kindGood)
+	}
+}
+
+// coldFor is how long no connection is opened to be kept warm, after one that failed.
+const coldFor = 5 * time.Second
+
 // connect opens a connection, and serves it to its end.
 func (u *Upstream) connect(k kind) {
 	deadline := time.Now().Add(u.limits.Connect)
@@ -528,7 +544,8 @@ func (u *Upstream) sweep() {
 			return
 		}
 		u.mu.Lock()
-		if len(u.all)+len(u.waiting)+u.opening[kindGood]+u.opening[kindBad] == 0 {
+		u.warmLocked()
+		if len(u.all)+len(u.waiting)+u.opening[kindGood]+u.opening[kindBad] == 0 && u.limits.Warm == 0 {
 			u.sweeping = false
 			u.mu.Unlock()
 			return

@@ -23,6 +23,9 @@ type Passthrough struct {
 	ALPN string
 	// To is the upstream's host:port.
 	To string
+	// ProxyHeader begins what the upstream gets with a PROXY header, version 2, that
+	// tells it who the client is.
+	ProxyHeader bool
 }
 
 // Validate reports a rule that could never work.
@@ -67,6 +70,10 @@ func (m *Mux) tunnel(c *conn.Conn, h *handshake) {
 	}
 	defer up.Close()
 	hello := c.Replay()
+	if h.upward.ProxyHeader {
+		facts := c.Facts()
+		hello = append(protocols.AppendProxyHeader(nil, facts.Remote, facts.Local), hello...)
+	}
 	c.Learn(func(f *protocols.Conn) {
 		f.Kind, f.SNI, f.OfferedALPN = protocols.KindTunnel, h.sni, h.offered
 	})

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -23,6 +24,7 @@ type HTTP struct {
 	read    atomic.Bool // all of the body has come
 	aborted bool
 	stopped bool // nobody has read the rest of the body
+	toClose bool // the answer ends with the connection
 }
 
 var https = sync.Pool{New: func() any { return new(HTTP) }}
@@ -44,12 +46,29 @@ func FromHTTP(w http.ResponseWriter, r *http.Request) *HTTP {
 func (x *HTTP) Release() {
 	x.linger()
 	aborted := x.aborted
+	if aborted && x.toClose {
+		x.reset()
+	}
 	x.w, x.r, x.back, x.target = nil, nil, nil, ""
-	x.aborted, x.stopped = false, false
+	x.aborted, x.stopped, x.toClose = false, false, false
 	https.Put(x)
 	if aborted {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// reset ends the connection of a client of HTTP/1.0, to whom its end is the
+// answer's: by a reset, and without TLS's farewell.
+func (x *HTTP) reset() {
+	nc, _, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		return // then it is net/http who closes
+	}
+	if inner, ok := nc.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
+		nc = inner.NetConn()
+	}
+	abort(nc)
+	_ = nc.Close() // nothing is lost any more
 }
 
 // Head gives the request's head.
@@ -157,6 +176,7 @@ func (x *HTTP) Respond(status int, fields []protocols.Field, length int64) error
 	if _, ok := header["Content-Type"]; !ok && length != 0 {
 		header["Content-Type"] = nil // none is to be guessed
 	}
+	x.toClose = length < 0 && !x.r.ProtoAtLeast(1, 1)
 	if !x.read.Load() {
 		if x.r.ProtoMajor == 1 {
 			// The server has not waited for the whole body. Nobody reads the rest of it

@@ -58,9 +58,10 @@ func (x *asked) with(body string, length int64) *asked {
 }
 
 func (x *asked) Head(h *protocols.Head) {
-	fields := h.Fields[:0]
+	list := h.Fields[:0]
+	list = append(list, x.head.Fields...)
 	*h = x.head
-	h.Fields = append(fields, x.head.Fields...)
+	h.Fields = list
 }
 
 func (x *asked) Read(p []byte) (int, error) {

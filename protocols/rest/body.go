@@ -15,6 +15,7 @@ import (
 // body costs as much as the rest of the port.
 type bodies struct {
 	every time.Duration // between two looks
+	least int64         // bytes that must come in looksToIdle of them; negative for none
 	looks atomic.Int64  // so far
 
 	mu    sync.Mutex // guards the fields below, and the links of each body
@@ -26,7 +27,10 @@ type bodies struct {
 // time and an eighth of it later.
 const looksToIdle = 8
 
-func (s *bodies) init(idle time.Duration) { s.every = max(idle/looksToIdle, 1) }
+func (s *bodies) init(idle time.Duration, rate int) {
+	s.every = max(idle/looksToIdle, 1)
+	s.least = int64(float64(rate) * idle.Seconds())
+}
 
 // body is a request's body. The zero value has none.
 type body struct {
@@ -34,9 +38,12 @@ type body struct {
 	writer  http.ResponseWriter // knows how to end a read
 	bodies  *bodies
 	waiting atomic.Int64 // looks when the read began, plus one; 0 if there is none
+	came    atomic.Int64 // bytes so far
 
 	linked     bool // for the reader alone
 	prev, next *body
+	slow       int   // looks that found a read waiting
+	mark       int64 // came, when those were counted from
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -46,6 +53,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.waiting.Store(b.bodies.looks.Load() + 1)
 	n, err := b.ReadCloser.Read(p)
+	b.came.Add(int64(n))
 	b.waiting.Store(0)
 	return n, err
 }
@@ -87,13 +95,26 @@ func (s *bodies) remove(b *body) {
 	b.prev, b.next = nil, nil
 }
 
+// trickles reports whether a client sends a body more slowly than it may. It is asked
+// at each look that finds a read waiting.
+func (b *body) trickles(least int64) bool {
+	if b.slow++; b.slow < looksToIdle {
+		return false
+	}
+	came := b.came.Load()
+	few := came-b.mark < least
+	b.slow, b.mark = 0, came
+	return few
+}
+
 // look ends the reads that have waited too long.
 func (s *bodies) look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.looks.Add(1)
 	for b := s.first; b != nil; b = b.next {
-		if began := b.waiting.Load(); began != 0 && now-began >= looksToIdle {
+		began := b.waiting.Load()
+		if began != 0 && (b.trickles(s.least) || now-began >= looksToIdle) {
 			// Where that is not supported nothing reads from a client.
 			_ = http.NewResponseController(b.writer).SetReadDeadline(time.Unix(1, 0))
 		}

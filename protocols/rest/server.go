@@ -33,6 +33,9 @@ type Options struct {
 	// BodyIdle bounds how long a request's body may stand still, to an eighth
 	// of it. Zero means 30 s. It does not apply to gRPC, whose streams may rest.
 	BodyIdle time.Duration
+	// BodyRate is how many bytes a second of a body must come on the average of each
+	// BodyIdle that is spent waiting for the client. Zero means 240, a negative value any rate.
+	BodyRate int
 	// IdleTimeout closes a connection without requests. Zero means 120 s.
 	IdleTimeout time.Duration
 	// Streams bounds the concurrent streams of an HTTP/2 connection. Zero means 100.
@@ -63,6 +66,7 @@ const (
 	defaultHeaderBytes   = 16 << 10
 	defaultHeaderFields  = 100
 	defaultBodyIdle      = 30 * time.Second
+	defaultBodyRate      = 240
 	defaultIdleTimeout   = 120 * time.Second
 	defaultStreams       = 100
 
@@ -98,6 +102,7 @@ func NewServer(opts Options) *Server {
 	opts.HeaderBytes = cmp.Or(opts.HeaderBytes, defaultHeaderBytes)
 	opts.HeaderFields = cmp.Or(opts.HeaderFields, defaultHeaderFields)
 	opts.BodyIdle = cmp.Or(opts.BodyIdle, defaultBodyIdle)
+	opts.BodyRate = cmp.Or(opts.BodyRate, defaultBodyRate)
 	opts.IdleTimeout = cmp.Or(opts.IdleTimeout, defaultIdleTimeout)
 	opts.Streams = cmp.Or(opts.Streams, defaultStreams)
 	if opts.Log == nil {
@@ -110,7 +115,7 @@ func NewServer(opts Options) *Server {
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand, Go 1.24)
 
 	s := &Server{opts: opts, log: opts.Log, prefix: binary.BigEndian.Uint64(random[:])}
-	s.bodies.init(opts.BodyIdle)
+	s.bodies.init(opts.BodyIdle, opts.BodyRate)
 	var protos http.Protocols
 	protos.SetHTTP1(true)
 	protos.SetHTTP2(true)

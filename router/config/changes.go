@@ -10,11 +10,15 @@ import (
 // changes reads what a route does with its calls on the way.
 func (w *walker) changes(r *Route, o object, d *destinations) {
 	if r.Redirect != "" || o.get(keyRedirect).given() {
-		for _, key := range []string{keyRewrite, keyRewriteHost, keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyAnswerTimeout, keyCallTimeout} {
+		for _, key := range []string{keyRewrite, keyRewriteHost, keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyEncodedSlash, keyAnswerTimeout, keyCallTimeout} {
 			o.get(key).refuse("has no place beside redirect")
 		}
 		return
 	}
+	if d.kind == keyGRPC {
+		o.get(keyEncodedSlash).refuse("goes with path and websocket")
+	}
+	r.EncodedSlash = o.get(keyEncodedSlash).boolean()
 	if d.kind != keyPath {
 		for _, key := range []string{keyRewrite, keyCORS, keyMirror} {
 			o.get(key).refuse("goes with path alone")

@@ -112,6 +112,7 @@ type Route struct {
 	Rewrite, RewriteHost       string // what the server gets; "" for what the client asked for
 	Request, Response          Edits
 	CORS                       *CORS         // nil to leave it to the server
+	EncodedSlash               bool          // requests with %2F in their path are taken
 	AnswerTimeout, CallTimeout time.Duration // 0 for the default, and for no cap
 
 	// Tunnel is for WebSocket; otherwise nil.
@@ -123,6 +124,7 @@ type Route struct {
 
 	SNI, ALPN   string
 	Passthrough string // host:port
+	ProxyHeader bool   // with Passthrough
 }
 
 // Rate is how many in a time.

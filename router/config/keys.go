@@ -57,19 +57,20 @@ const notYet = "not in this version of oneport yet; remove it"
 
 // Keys that more than one place speaks of.
 const (
-	keyTLS         = "tls"
-	keyClientCA    = "client_ca"
-	keyGRPC        = "grpc"
-	keyWebSocket   = "websocket"
-	keyPath        = "path"
-	keyRedirect    = "redirect"
-	keyPassthrough = "passthrough"
-	keyHeader      = "header"
-	keyTimeout     = "timeout"
-	keyCert        = "cert"
-	keyKey         = "key"
-	keyHost        = "host"
-	keyConnections = "connections"
+	keyTLS           = "tls"
+	keyClientCA      = "client_ca"
+	keyGRPC          = "grpc"
+	keyWebSocket     = "websocket"
+	keyPath          = "path"
+	keyRedirect      = "redirect"
+	keyPassthrough   = "passthrough"
+	keyProxyProtocol = "proxy_protocol"
+	keyHeader        = "header"
+	keyTimeout       = "timeout"
+	keyCert          = "cert"
+	keyKey           = "key"
+	keyHost          = "host"
+	keyConnections   = "connections"
 )
 
 // day is the longest duration that a file may ask for.
@@ -140,7 +141,7 @@ var listenKeys = []key{
 		about: "The `FileDescriptorName=` of the socket that systemd opens for this address, see [operations](operations.md#systemd).",
 	},
 	{
-		name: "proxy_protocol", is: someOf(cidr()), without: "nobody",
+		name: keyProxyProtocol, is: someOf(cidr()), without: "nobody",
 		about: "Peers that must send a PROXY header, v1 or v2, as ranges or addresses: `[10.0.0.0/8]`. From anybody else one is garbage.",
 	},
 }

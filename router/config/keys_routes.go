@@ -15,6 +15,7 @@ const (
 	keyFallback        = "fallback"
 	keyRequestHeaders  = "request_headers"
 	keyResponseHeaders = "response_headers"
+	keyEncodedSlash    = "encoded_slash"
 	keyMirror          = "mirror"
 	keyRewrite         = "rewrite"
 	keyRewriteHost     = "rewrite_host"
@@ -88,9 +89,18 @@ var callKeys = []key{
 		about: "The server that gets the connection byte for byte, TLS included. Takes no `to`, and nothing that looks into requests.",
 	},
 	{
+		name: keyProxyProtocol, is: enum("v2"), without: "none", with: []string{keyPassthrough},
+		about: "`v2` begins what that server gets with a PROXY header that says who the client is.",
+	},
+	{
 		name: keyRewrite, is: text(pathShape), with: []string{keyPath},
 		about: "What the server gets instead of `path` at the beginning of the request's path: with `path: /api/` and `rewrite: /` it gets `/users` for `/api/users`. " +
 			"Ends in `/` if `path` does.",
+	},
+	{
+		name: keyEncodedSlash, is: boolean(), otherwise: "false",
+		about: "For `path` and `websocket`: `true` takes requests that have `%2F` in their path, as npm and GitLab send them. Without it they are refused with 400: " +
+			"some servers read a slash there, and others do not.",
 	},
 	{name: keyRewriteHost, is: text(hostShape), without: "the client's", about: "The host that the server is asked for. Not for `websocket`."},
 	{name: keyRequestHeaders, is: submapping(), without: "as they come", about: "What is changed in the head of what goes to the server. Not for `websocket`."},

@@ -13,7 +13,7 @@ const (
 var upstreamKeys = []key{
 	{
 		name: keyServers, is: someOf(serverURL()), need: true,
-		about: "URLs of servers that do the same. The scheme says what a server speaks: `http`, `https`: HTTP/1.1, and with TLS what is negotiated; " +
+		about: "URLs of servers that do the same. The scheme says what a server speaks: `http`, `https`: HTTP/1.1; " +
 			"`h2c`, `grpc`: HTTP/2 in plaintext; `grpcs`: HTTP/2 with TLS. With `+unix` the rest is the path of a socket: `grpc+unix:///run/app.sock`. " +
 			"No path else, no query, no password. Either all of an upstream's servers speak HTTP/1.1 or none does.",
 	},
@@ -59,6 +59,11 @@ var upstreamKeys = []key{
 	{
 		name: keyTLS, is: submapping(), without: "as below",
 		about: "For `https` and `grpcs`.",
+	},
+	{
+		name: keyProxyProtocol, is: enum("v2"), without: "none",
+		about: "`v2` begins each connection with a PROXY header that says who the client is. A connection then serves one WebSocket or one request. " +
+			"Not for servers that speak HTTP/2, whose connections are shared by all clients.",
 	},
 }
 
@@ -106,6 +111,7 @@ var breakerKeys = []key{
 var upstreamLimitKeys = []key{
 	{name: "requests", is: count(1, 1_000_000), without: "no bound", about: "Calls in flight. When all servers have so many, more are refused with 503, or `UNAVAILABLE`."},
 	{name: keyConnections, is: count(1, 10_000), otherwise: "16", about: "HTTP/2 connections, each of 100 streams at most; clients that cancel a lot have a quarter more for themselves."},
+	{name: "warm", is: count(0, 10_000), otherwise: "0", about: "HTTP/2 connections that are kept open, also without streams."},
 	{name: "pending", is: count(1, 1_000_000), otherwise: "1024", about: "HTTP/2 streams that wait for one; more are refused."},
 	{name: "wait", is: duration(time.Millisecond, time.Minute), otherwise: "5s", about: "How long they do."},
 	{

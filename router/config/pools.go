@@ -86,13 +86,22 @@ func (w *walker) resilience(u *Upstream, o object) {
 	l := o.get("limits").object("upstreams.*.limits")
 	opt.Requests = l.get("requests").count()
 	opt.Streams.Conns, opt.Streams.Waiting, opt.Streams.Wait = l.get(keyConnections).count(), l.get("pending").count(), l.get("wait").duration()
+	opt.Streams.Warm = l.get("warm").count()
 	opt.Streams.Ping = orNegative(l.get("ping").duration())
-	for _, key := range []string{keyConnections, "pending", "wait", "ping"} {
+	for _, key := range []string{keyConnections, "warm", "pending", "wait", "ping"} {
 		if len(u.Servers) > 0 && !u.http2 {
 			l.get(key).refuse("is for servers that speak HTTP/2; requests bounds those that speak HTTP/1.1")
 		}
 	}
 	opt.Connect = o.get("connect_timeout").duration()
+	if v := o.get(keyProxyProtocol); v.given() {
+		if opt.ProxyHeader = v.word() == "v2"; len(u.Servers) > 0 && u.http2 {
+			v.problemf("names one client, and connections to servers that speak HTTP/2 are shared")
+		}
+	}
+	if opt.Streams.Warm > opt.Streams.Conns {
+		l.get("warm").problemf("more than connections, %d", opt.Streams.Conns)
+	}
 	opt.Resolve = orNegative(o.get("resolve").duration())
 }
 

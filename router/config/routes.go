@@ -81,7 +81,7 @@ func (w *walker) route(r *Route, o object, c *Config, upstreams map[string]*Upst
 	r.GRPC = w.grpc(o.get(keyGRPC))
 	r.WebSocket = w.path(o.get(keyWebSocket))
 	r.Path = w.path(o.get(keyPath))
-	for _, key := range []string{keySNI, keyALPN} {
+	for _, key := range []string{keySNI, keyALPN, keyProxyProtocol} {
 		o.get(key).refuse("goes with passthrough alone")
 	}
 	w.narrow(r, o, given[0])
@@ -324,12 +324,15 @@ func (w *walker) redirect(v value) string {
 // passthrough reads a route of connections that are not terminated here.
 func (w *walker) passthrough(r *Route, o object) {
 	for name, v := range o.fields {
-		if slices.Contains([]string{"name", keySNI, keyALPN, keyPassthrough}, name) {
+		if slices.Contains([]string{"name", keySNI, keyALPN, keyPassthrough, keyProxyProtocol}, name) {
 			continue
 		}
 		v.refuse("has no place beside passthrough: the connection goes on as it came, and nobody sees what is in it")
 	}
 	r.Passthrough = o.get(keyPassthrough).hostPort("want host:port, as \"127.0.0.1:9443\"", false, 1)
+	if v := o.get(keyProxyProtocol); v.given() {
+		r.ProxyHeader = v.word() == "v2"
+	}
 	sni, alpn := o.get(keySNI), o.get(keyALPN)
 	if !sni.given() && !alpn.given() {
 		o.get(keyPassthrough).problemf("needs sni or alpn: without them every connection would be passed through")

@@ -84,7 +84,7 @@ func (w *walker) listen(v value) (list []Listener) {
 			}
 			l.Plaintext = o.get(keyTLS).off()
 			l.Socket = o.get("socket").socket()
-			l.ProxyProtocol = w.prefixes(o.get("proxy_protocol"))
+			l.ProxyProtocol = w.prefixes(o.get(keyProxyProtocol))
 		}
 		l.Address = w.address(at)
 		if line, ok := first[l.Address]; ok && l.Address != "" && !anyPort(l.Address) {

@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// AnswerTimeout is how long a server may take to the head of its answer, where
+	// answerTimeout is how long a server may take to the head of its answer, where
 	// a route does not say.
-	AnswerTimeout = 60 * time.Second
+	answerTimeout = 60 * time.Second
 	idleTimeout   = 60 * time.Second
 	mostIdle      = 256
 )
@@ -48,7 +48,7 @@ func newTransport(at target, cfg *tls.Config) *http.Transport {
 }
 
 // Changes are what a route does to the heads of a request and its answer, which may
-// be nil, and how long the server may take to that: 0 for AnswerTimeout.
+// be nil, and how long the server may take to that: 0 for a minute.
 type Changes struct {
 	Request       func(*http.Request)
 	Response      func(http.Header)
@@ -119,7 +119,7 @@ func (s *server) doHTTP(w http.ResponseWriter, r *http.Request, changes Changes)
 			changes.Request(pr.Out)
 		}
 	}
-	ctx, patience := wait(r.Context(), cmp.Or(changes.AnswerTimeout, AnswerTimeout))
+	ctx, patience := wait(r.Context(), cmp.Or(changes.AnswerTimeout, answerTimeout))
 	defer patience.end()
 	p.ModifyResponse = func(res *http.Response) error {
 		patience.answered()

@@ -7,9 +7,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/h2"
 	"github.com/oneport-edge/oneport/protocols/proxy"
 )
@@ -65,7 +67,11 @@ func (u *Upstream) newServer(at target, name string) *server {
 		if at.network == networkUnix {
 			host = ""
 		}
-		s.client = proxy.New(proxy.Config{Name: name, Dial: s.dialHTTP1, Host: host, Prepare: prepareHead, Log: u.opts.Log})
+		cfg := proxy.Config{Name: name, Dial: s.dialHTTP1, Host: host, Prepare: prepareHead, Log: u.opts.Log}
+		if u.opts.ProxyHeader {
+			cfg.IdleConns = -1
+		}
+		s.client = proxy.New(cfg)
 		s.close = s.client.Close
 		return s
 	}
@@ -153,6 +159,11 @@ func (s *server) dialHTTP1(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.target.timeout)
 	defer cancel()
 	nc, err := s.target.dial(ctx)
+	if err == nil && s.up.opts.ProxyHeader {
+		if _, err = nc.Write(proxyHeader(ctx)); err != nil {
+			_ = nc.Close() // it is of no use
+		}
+	}
 	if err != nil || s.target.scheme != schemeHTTPS {
 		return nc, err
 	}
@@ -164,6 +175,16 @@ func (s *server) dialHTTP1(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	return tc, nil
+}
+
+// proxyHeader says whose connection it is: that of the call in ctx, or nobody's, as of
+// a health check.
+func proxyHeader(ctx context.Context) []byte {
+	call := protocols.CallFrom(ctx)
+	if call == nil {
+		return protocols.AppendProxyHeader(nil, netip.AddrPort{}, netip.AddrPort{})
+	}
+	return protocols.AppendProxyHeader(nil, call.Conn.Remote, call.Conn.Local)
 }
 
 // tracked is a connection that counts as a call in flight until it is closed.

@@ -46,6 +46,10 @@ type Options struct {
 	// Resolve is how often names are looked up. Each address that a name has is
 	// a server. Zero means 10 s; a negative value leaves names to each dialing.
 	Resolve time.Duration
+	// ProxyHeader begins each connection with a PROXY header, version 2, that says who
+	// the client is. A connection then is one client's: it serves a WebSocket, or
+	// one request. Not for servers that speak HTTP/2, whose connections are shared.
+	ProxyHeader bool
 	// Log receives what goes wrong. Nil means slog.Default.
 	Log *slog.Logger
 
@@ -131,6 +135,9 @@ func NewPool(urls []string, opts Options) (*Upstream, error) {
 			return nil, fmt.Errorf("upstream %q: given twice", raw)
 		}
 		u.targets = append(u.targets, at)
+	}
+	if u.opts.ProxyHeader && u.h2 {
+		return nil, fmt.Errorf("upstream %q: a PROXY header names one client, and connections of HTTP/2 are shared", u.name)
 	}
 	if u.opts.Breaker.Share > 1 {
 		return nil, fmt.Errorf("upstream %q: the breaker's share is over 1", u.name)

@@ -10,3 +10,5 @@ type peeker struct{}
 
 func (*peeker) init(net.Conn) {}
 func (*peeker) dead() bool    { return false }
+
+func abort(net.Conn) {}

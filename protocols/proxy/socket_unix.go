@@ -47,3 +47,18 @@ func (p *peeker) dead() bool {
 	}
 	return p.n >= 0 || p.err != syscall.EAGAIN && p.err != syscall.EINTR //nolint:errorlint // a number, on the way of each request
 }
+
+// abort makes the close of a connection tell its peer that something is missing.
+func abort(nc net.Conn) {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptLinger(int(fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	})
+}
