@@ -86,7 +86,7 @@ bench: ## compare the port with the same handlers on ports of their own
 	go run -tags $(TAGS) ./bench -rounds $(ROUNDS)
 
 .PHONY: bench-proxy
-bench-proxy: ## compare oneport proxy with HAProxy and nginx, if they are installed
+bench-proxy: ## compare oneport serve with nginx and HAProxy, if they are installed (ROUNDS=5 at least)
 	go run -tags $(TAGS) ./bench -only proxy -rounds $(ROUNDS)
 
 .PHONY: docs
