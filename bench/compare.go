@@ -98,7 +98,7 @@ func (o *options) profileOf(name string) (string, error) {
 
 // slug makes a directory's name of a workload's.
 func slug(name string) string {
-	return strings.ToLower(strings.NewReplacer(" ", "-", ",", "", "/", "", ".", "").Replace(name))
+	return strings.ToLower(strings.NewReplacer(" ", "-", ",", "", "/", "", ".", "", ":", "").Replace(name))
 }
 
 // round starts the servers, warms them up, and measures each in several
