@@ -115,6 +115,9 @@ func measure(ctx context.Context, o *options, args string, stdout, stderr io.Wri
 	var failed error
 	if o.selected("proxy") {
 		report.Edges, failed = house.edges(ctx, o)
+		if report.Edges == nil {
+			return failed
+		}
 	}
 	if o.json {
 		enc := json.NewEncoder(stdout)
