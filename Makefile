@@ -47,6 +47,10 @@ test: ## all that Go alone can run; as root with apt also what needs other progr
 suites: $(BIN)/suites ## h2spec, the grpc interop client, grpcurl and pebble, from the Go module proxy
 	go test -tags $(TAGS),suites -count=1 ./internal/suites
 
+.PHONY: bulk
+bulk: ## a GiB each way through oneport serve, in every combination of protocols; a minute and a half
+	go test -tags $(TAGS),suites,bulk -count=1 -v -run TestBulk ./internal/suites
+
 .PHONY: test-clients
 test-clients: $(BIN)/suites ## curl, nghttp, h2load, node, Python and Chromium against the demo (root, apt)
 	internal/clients/setup.sh

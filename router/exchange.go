@@ -149,7 +149,7 @@ func (f *Fallback) answer(x *exchange) {
 // serveReverse hands a request of HTTP/1 on to a server that speaks HTTP/2.
 func (d *dest) serveReverse(rw http.ResponseWriter, r *http.Request) {
 	w := d.way
-	changes := upstream.Changes{}
+	changes := upstream.Changes{AnswerTimeout: d.way.AnswerTimeout}
 	if !w.plain {
 		origin := r.Header.Get("Origin")
 		changes.Request = w.changeRequest

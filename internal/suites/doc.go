@@ -5,6 +5,9 @@
 //
 //	make suites
 //
-// Every case passes on the port. h2spec's are run against net/http as well, to
-// see which of them it fails.
+// Every case passes on the port, also on "oneport serve" by a file; what else is for
+// the real binary alone is here too: calls that end in errors by the thousand, and
+// memory while much goes through (make bulk).
+//
+// h2spec's cases are run against net/http as well, to see which of them it fails.
 package suites

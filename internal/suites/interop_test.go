@@ -5,8 +5,10 @@ package suites
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -15,6 +17,7 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"github.com/oneport-edge/oneport/router"
 )
@@ -34,6 +37,9 @@ func TestInterop(t *testing.T) {
 	testgrpc.RegisterTestServiceServer(srv, interopServer{})
 	secure, plaintext := start(t, srv)
 	secureProxy, plaintextProxy := startProxy(t, source, plaintext)
+	one, two := startInterop(t), startInterop(t)
+	_, secureServe, plaintextServe := startServe(t, source, fmt.Sprintf(
+		"upstreams: { interop: { servers: [\"grpc://127.0.0.1:%s\", \"grpc://127.0.0.1:%s\"] } }\nroutes: [ { grpc: \"*\", to: interop } ]", one.port, two.port))
 	client, gzipClient := program(t, "client"), program(t, "client-gzip")
 	for _, to := range []struct {
 		name string
@@ -44,6 +50,8 @@ func TestInterop(t *testing.T) {
 		{"h2c", plaintext, false},
 		{"tls, proxied", secureProxy, true},
 		{"h2c, proxied", plaintextProxy, false},
+		{"tls, served by a file", secureServe, true},
+		{"h2c, served by a file", plaintextServe, false},
 	} {
 		args := []string{"--server_host=127.0.0.1", "--server_port=" + to.port}
 		gzipArgs := []string{"--server=127.0.0.1:" + to.port}
@@ -54,6 +62,30 @@ func TestInterop(t *testing.T) {
 		t.Run(to.name, func(t *testing.T) { interopRun(t, client, args) })
 		t.Run(to.name+", gzip", func(t *testing.T) { interopRun(t, gzipClient, gzipArgs) })
 	}
+	if a, b := one.calls.Load(), two.calls.Load(); a < 20 || b < 20 {
+		t.Errorf("the two servers of the pool have got %d and %d calls", a, b)
+	} else {
+		t.Logf("the two servers of the pool have got %d and %d calls", a, b)
+	}
+}
+
+// interopBehind is a server of the interop service on a port of its own.
+type interopBehind struct {
+	port  string
+	calls atomic.Int64
+}
+
+// startInterop serves the interop service with nothing but grpc-go until the test ends.
+func startInterop(t *testing.T) *interopBehind {
+	t.Helper()
+	b := new(interopBehind)
+	srv := grpc.NewServer(grpc.InTapHandle(func(ctx context.Context, _ *tap.Info) (context.Context, error) {
+		b.calls.Add(1)
+		return ctx, nil
+	}))
+	testgrpc.RegisterTestServiceServer(srv, interopServer{})
+	b.port = startGRPC(t, srv)
+	return b
 }
 
 func interopRun(t *testing.T, client string, args []string) {

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/oneport-edge/oneport/certs"
 	"github.com/oneport-edge/oneport/protocols/rest"
 	"github.com/oneport-edge/oneport/router"
@@ -142,6 +144,24 @@ func startPlain(t *testing.T, source certs.Source, h http.Handler) (port string)
 		_ = srv.Close() // the listener is closed in any case
 		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 			t.Errorf("net/http: %v", err)
+		}
+	})
+	return portOf(t, ln.Addr())
+}
+
+// startGRPC serves srv with nothing but grpc-go until the test ends, and returns its port.
+func startGRPC(t *testing.T, srv *grpc.Server) (port string) {
+	t.Helper()
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }()
+	t.Cleanup(func() {
+		srv.Stop()
+		if err := <-done; err != nil {
+			t.Errorf("grpc-go: %v", err)
 		}
 	})
 	return portOf(t, ln.Addr())

@@ -15,6 +15,8 @@ const (
 	fieldType   = "content-type"
 	fieldLength = "content-length"
 	fieldStatus = ":status"
+	// fieldMessage is the text of a gRPC call's error.
+	fieldMessage = "grpc-message"
 )
 
 // Request is the head of a request: what decides where a stream goes. It is
@@ -241,7 +243,8 @@ func (r *Request) takePseudo(f *hpack.HeaderField, seen *pseudo) (why string) {
 	if *seen&which != 0 {
 		return "a pseudo-header field twice"
 	}
-	if !validValue(f.Value) || which == pseudoMethod && !validMethod(f.Value) {
+	// A blank would end a target of HTTP/1.1, which servers may make of it.
+	if !validValue(f.Value) || strings.IndexByte(f.Value, ' ') >= 0 || strings.IndexByte(f.Value, '\t') >= 0 || which == pseudoMethod && !validMethod(f.Value) {
 		return "a pseudo-header field with a bad value"
 	}
 	*seen |= which
@@ -346,3 +349,26 @@ func validValue(s string) bool {
 }
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
+
+// tidy takes the blanks out that servers leave around fields' values, which are
+// malformed (RFC 9113, 8.2.1). Many do: grpc-go 1.85 sends the message of an error
+// that ends in a blank as it is, and the call would end in another error than
+// its own. There they are encoded; elsewhere they mean nothing (RFC 9110, 5.5).
+func tidy(fields []hpack.HeaderField) {
+	for i := range fields {
+		f := &fields[i]
+		if f.Value == "" || !blank(f.Value[0]) && !blank(f.Value[len(f.Value)-1]) || f.IsPseudo() {
+			continue
+		}
+		inner := strings.Trim(f.Value, " \t")
+		if f.Name != fieldMessage {
+			f.Value = inner
+			continue
+		}
+		before := strings.Index(f.Value, inner) // of "": all are behind it
+		f.Value = blanks.Replace(f.Value[:before]) + inner + blanks.Replace(f.Value[before+len(inner):])
+	}
+}
+
+// blanks encodes them as grpc-message has them (gRPC over HTTP2, Status-Message).
+var blanks = strings.NewReplacer(" ", "%20", "\t", "%09")

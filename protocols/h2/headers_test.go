@@ -60,6 +60,8 @@ func TestParseRequest(t *testing.T) {
 		{"only a colon", getFields(":", "x"), "an unknown pseudo-header field"},
 		{"pseudo behind regular", slices.Concat(getFields()[:3], fieldList("accept", "*/*", ":authority", "a.test")), "a pseudo-header field behind a regular one"},
 		{"a line in a path", fieldList(":method", "GET", ":scheme", "https", ":path", "/\r\nx: y"), "a pseudo-header field with a bad value"},
+		{"a blank in a path", fieldList(":method", "GET", ":scheme", "https", ":path", "/a HTTP/1.1"), "a pseudo-header field with a bad value"},
+		{"a tab in an authority", fieldList(":method", "GET", ":scheme", "https", ":path", "/", ":authority", "a\tb"), "a pseudo-header field with a bad value"},
 		{"a path that ends in a blank", fieldList(":method", "GET", ":scheme", "https", ":path", "/ "), "a pseudo-header field with a bad value"},
 		{"CONNECT with a path", fieldList(":method", "CONNECT", ":authority", "a.test:443", ":path", "/"), "a malformed CONNECT"},
 		{"CONNECT with a scheme", fieldList(":method", "CONNECT", ":authority", "a.test:443", ":scheme", "https"), "a malformed CONNECT"},
@@ -155,6 +157,18 @@ func TestCheckTrailers(t *testing.T) {
 				t.Errorf("got %q, want %q", why, tt.why)
 			}
 		})
+	}
+}
+
+// Blanks around a value are a server's slip, and no reason to lose its answer.
+func TestTidy(t *testing.T) {
+	fields := fieldList(":status", "200 ", "a", " x y\t", "b", " ", "c", "x", "d", "",
+		"grpc-message", "  failed:  x \t", "grpc-message", " \t", "grpc-message", "%20 x")
+	tidy(fields)
+	want := fieldList(":status", "200 ", "a", "x y", "b", "", "c", "x", "d", "",
+		"grpc-message", "%20%20failed:  x%20%09", "grpc-message", "%20%09", "grpc-message", "%20 x")
+	if !slices.Equal(fields, want) {
+		t.Errorf("got %q", fields)
 	}
 }
 

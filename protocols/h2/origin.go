@@ -214,6 +214,7 @@ func (o *origin) fragment(h frame.Header, p []byte) error {
 		return nil
 	}
 	o.heard(s)
+	tidy(fields)
 	if s.started { // trailers
 		if !o.conn.in.end || checkTrailers(fields) != "" {
 			s.malformed()

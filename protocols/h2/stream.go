@@ -530,7 +530,7 @@ func (r *refusal) grpcFields() []hpack.HeaderField {
 		{Name: fieldStatus, Value: "200"},
 		{Name: fieldType, Value: "application/grpc"},
 		{Name: "grpc-status", Value: strconv.Itoa(r.grpc)},
-		{Name: "grpc-message", Value: grpcMessage(r.text)},
+		{Name: fieldMessage, Value: grpcMessage(r.text)},
 	}
 }
 

@@ -104,6 +104,9 @@ func (e *exchange) readHead() error {
 		if err != nil {
 			return err
 		}
+		if e.w > e.r && e.in[e.r] != 'H' { // TLS or HTTP/2: a line may never end
+			return malformed("a bad status line")
+		}
 		if end > e.c.HeaderBytes {
 			return ErrTooLarge
 		}

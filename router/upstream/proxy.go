@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -17,7 +18,8 @@ import (
 )
 
 const (
-	// answerTimeout is how long a server may take to the head of its answer.
+	// answerTimeout is how long a server may take to the head of its answer, where
+	// a route does not say.
 	answerTimeout = 60 * time.Second
 	idleTimeout   = 60 * time.Second
 	mostIdle      = 256
@@ -26,14 +28,13 @@ const (
 // newTransport is net/http's way to a server.
 func newTransport(at target, cfg *tls.Config) *http.Transport {
 	t := &http.Transport{
-		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return at.dial(ctx) },
-		TLSClientConfig:       cfg,
-		TLSHandshakeTimeout:   at.timeout,
-		ResponseHeaderTimeout: answerTimeout,
-		IdleConnTimeout:       idleTimeout,
-		MaxIdleConnsPerHost:   mostIdle,
-		DisableCompression:    true, // what the client asked for, and the server answers, goes through
-		Protocols:             new(http.Protocols),
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return at.dial(ctx) },
+		TLSClientConfig:     cfg,
+		TLSHandshakeTimeout: at.timeout,
+		IdleConnTimeout:     idleTimeout,
+		MaxIdleConnsPerHost: mostIdle,
+		DisableCompression:  true, // what the client asked for, and the server answers, goes through
+		Protocols:           new(http.Protocols),
 	}
 	switch at.scheme {
 	case schemeH2C, schemeGRPC:
@@ -46,11 +47,12 @@ func newTransport(at target, cfg *tls.Config) *http.Transport {
 	return t
 }
 
-// Changes are what a route does to the heads of a request and its answer. Either may
-// be nil.
+// Changes are what a route does to the heads of a request and its answer, which may
+// be nil, and how long the server may take to that: 0 for a minute.
 type Changes struct {
-	Request  func(*http.Request)
-	Response func(http.Header)
+	Request       func(*http.Request)
+	Response      func(http.Header)
+	AnswerTimeout time.Duration
 }
 
 // newReverse hands requests on that came by HTTP/1 to a server that speaks HTTP/2
@@ -84,7 +86,7 @@ func (u *Upstream) DoHTTP(w http.ResponseWriter, r *http.Request, changes Change
 		if s == nil {
 			return fail
 		}
-		if fail = s.doHTTP(w, r, changes); fail == nil || fail.Client || fail.Sent || len(tried) >= u.opts.Retries.Most || !u.budget.spend() {
+		if fail = s.doHTTP(w, r, changes); fail == nil || !againHTTP(r, fail) || len(tried) >= u.opts.Retries.Most || !u.budget.spend() {
 			return fail
 		}
 		tried = append(tried, s)
@@ -92,6 +94,18 @@ func (u *Upstream) DoHTTP(w http.ResponseWriter, r *http.Request, changes Change
 			return fail
 		}
 	}
+}
+
+// againHTTP reports whether a request of which nothing was answered may be sent to
+// another server.
+func againHTTP(r *http.Request, fail *proxy.Error) bool {
+	switch {
+	case fail.Client:
+		return false
+	case !fail.Sent:
+		return true
+	}
+	return !fail.Timeout && r.ContentLength == 0 && idempotent(r.Method)
 }
 
 // doHTTP hands a request on to one server, which has been chosen.
@@ -105,7 +119,10 @@ func (s *server) doHTTP(w http.ResponseWriter, r *http.Request, changes Changes)
 			changes.Request(pr.Out)
 		}
 	}
+	ctx, patience := wait(r.Context(), cmp.Or(changes.AnswerTimeout, answerTimeout))
+	defer patience.end()
 	p.ModifyResponse = func(res *http.Response) error {
+		patience.answered()
 		if v = fine; isBad(res.StatusCode) {
 			v = bad
 		}
@@ -117,9 +134,9 @@ func (s *server) doHTTP(w http.ResponseWriter, r *http.Request, changes Changes)
 	p.ErrorHandler = func(_ http.ResponseWriter, _ *http.Request, err error) {
 		var ne net.Error
 		_, dialing := errors.AsType[*net.OpError](err)
-		fail = &proxy.Error{Client: r.Context().Err() != nil, Timeout: errors.As(err, &ne) && ne.Timeout(), Sent: !dialing || r.ContentLength != 0, Err: err}
+		fail = &proxy.Error{Client: r.Context().Err() != nil, Timeout: errors.As(err, &ne) && ne.Timeout() || errors.Is(context.Cause(ctx), errSlow), Sent: !dialing || r.ContentLength != 0, Err: err}
 	}
-	p.ServeHTTP(w, r)
+	p.ServeHTTP(w, r.WithContext(ctx))
 	if fail != nil && !fail.Client {
 		v = bad
 		s.up.opts.Log.Warn("upstream failed", "upstream", s.up.name, "server", s.name, "err", fail.Err)
