@@ -90,8 +90,8 @@ bench: ## compare the port with the same handlers on ports of their own
 	go run -tags $(TAGS) ./bench -rounds $(ROUNDS)
 
 .PHONY: bench-proxy
-bench-proxy: ## compare oneport proxy with HAProxy and nginx, if they are installed
-	go run -tags $(TAGS) ./bench -only proxy -rounds $(ROUNDS)
+bench-proxy: build ## compare oneport serve with nginx and HAProxy, if they are installed (ROUNDS=5 at least)
+	go run -tags $(TAGS) ./bench -only proxy -oneport ./oneport -rounds $(ROUNDS)
 
 .PHONY: docs
 docs: ## write the reference of oneport.yaml, its JSON Schema, and the outputs of router/config/testdata

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -49,15 +50,13 @@ const (
 // compare runs all rounds of one workload, and one before that does not count.
 func (h *house) compare(ctx context.Context, w workload, o *options) (*comparison, error) {
 	var cpu [numCandidates][]float64
-	profile := ""
-	if o.profile != "" {
-		profile = filepath.Join(o.profile, slug(w.name))
-		if err := os.MkdirAll(profile, 0o755); err != nil {
-			return nil, err
-		}
+	profile, err := o.profileOf(w.name)
+	if err != nil {
+		return nil, err
 	}
+	names := [numCandidates]string{candOwn: w.own, candPort: onPort, candControl: w.own}
 	for i := range o.rounds + 1 {
-		used, err := h.round(ctx, w, profile)
+		used, err := h.round(ctx, names[:], w.ops, w.open, profile)
 		if err != nil {
 			return nil, err
 		}
@@ -87,37 +86,47 @@ func (h *house) compare(ctx context.Context, w workload, o *options) (*compariso
 	return c, nil
 }
 
+// profileOf is the directory for profiles of that name, made if it is not there;
+// "" if nobody asked for any.
+func (o *options) profileOf(name string) (string, error) {
+	if o.profile == "" {
+		return "", nil
+	}
+	dir := filepath.Join(o.profile, slug(name))
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
 // slug makes a directory's name of a workload's.
 func slug(name string) string {
-	return strings.ToLower(strings.NewReplacer(" ", "-", ",", "", "/", "", ".", "").Replace(name))
+	return strings.ToLower(strings.NewReplacer(" ", "-", ",", "", "/", "", ".", "", ":", "").Replace(name))
 }
 
 // round starts the servers, warms them up, and measures each in several
 // slices, in random order. It returns nanoseconds of CPU.
-func (h *house) round(ctx context.Context, w workload, profile string) (used [numCandidates]int64, err error) {
-	all := make([]*candidate, 0, numCandidates)
+func (h *house) round(ctx context.Context, names []string, ops int, open opener, profile string) ([]int64, error) {
+	all := make([]*candidate, 0, len(names))
 	defer func() {
 		for _, c := range all {
 			c.load.close()
 			c.server.stop()
 		}
 	}()
-	names := [numCandidates]string{candOwn: w.own, candPort: w.port(), candControl: w.own}
 	var order []int
 	for k, name := range names {
-		c, err := h.candidate(ctx, w, name, profile)
+		c, err := h.candidate(ctx, name, ops, open, profile)
 		if err != nil {
-			return used, err
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		all = append(all, c)
 		order = append(order, slices.Repeat([]int{k}, slicesPerRound)...)
 	}
 	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 	for _, k := range order {
-		if err := all[k].slice(ctx, w.ops); err != nil {
-			return used, err
+		if err := all[k].slice(ctx, ops); err != nil {
+			return nil, fmt.Errorf("%s: %w", names[k], err)
 		}
 	}
+	used := make([]int64, len(all))
 	for k, c := range all {
 		used[k] = c.cpu
 	}
@@ -125,18 +134,18 @@ func (h *house) round(ctx context.Context, w workload, profile string) (used [nu
 }
 
 // candidate starts a server, opens the connections and warms both up.
-func (h *house) candidate(ctx context.Context, w workload, name, profile string) (*candidate, error) {
+func (h *house) candidate(ctx context.Context, name string, ops int, open opener, profile string) (*candidate, error) {
 	s, err := h.start(ctx, name, "-profile", profile)
 	if err != nil {
 		return nil, err
 	}
-	l, err := w.open(ctx, h, s.addr)
+	l, err := open(ctx, h, s.addr)
 	if err != nil {
 		s.stop()
 		return nil, err
 	}
 	c := &candidate{server: s, load: l}
-	err = l.run(ctx, w.ops)
+	err = l.run(ctx, ops)
 	if err == nil && profile != "" && !s.foreign {
 		_, err = s.ask(askProfile)
 	}

@@ -10,117 +10,264 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/oneport-edge/oneport/certs"
 )
 
-// The edges: each stands on TLS before the same server, which speaks HTTP/2 in
-// plaintext on a port of its own (onUpstream).
+// The edges, which stand on TLS before the same two servers, and those.
 const (
-	onProxy    = "proxy"    // oneport
-	onHAProxy  = "haproxy"  // Debian's
-	onNginx    = "nginx"    // Debian's
-	onUpstream = "upstream" // grpc.Server, h2c
+	onOneport = "oneport" // the binary: oneport serve
+	onNginx   = "nginx"
+	onHAProxy = "haproxy"
+	onGreeter = "greeter" // grpc.Server, h2c
+	onApp     = "app"     // net/http, HTTP/1.1 in plaintext, and WebSocket
 )
 
-// haproxyConfig has as many threads as oneport, and no limits that would be in the way.
-const haproxyConfig = `# %[5]s
-global
-	nbthread %[3]d
-	maxconn 1000
-defaults
-	mode http
-	timeout connect 5s
-	timeout client 1h
-	timeout server 1h
-frontend edge
-	bind %[1]s ssl crt %[4]s/haproxy.pem alpn h2,http/1.1
-	default_backend app
-backend app
-	server app %[2]s proto h2
+// program is one that is compared as a proxy.
+type program struct {
+	name    string
+	config  string   // a template of its file, for an address
+	args    []string // before the file
+	check   []string // the same, to look whether it accepts the file
+	version []string
+}
+
+// What an edge's file needs to know.
+type edgeFile struct {
+	Addr, Greeter, App string
+	Dir                string // of the certificates, and for what is written
+	Port               string // Addr's
+	Workers            int
+	Curves             string // of OpenSSL, by preference
+}
+
+// patience is how long an edge may take to start or to end.
+const patience = 10 * time.Second
+
+// edges have as many threads or workers as Go has processors, TLS 1.3 with
+// AES-128-GCM and no tickets toward clients, connections to the servers that
+// are kept, and no logs. What is not said is as it comes.
+func edges() []program {
+	return []program{
+		{onOneport, oneportConfig, []string{"serve", "-c"}, []string{"check", "-c"}, []string{"version"}},
+		{onNginx, nginxConfig, []string{"-c"}, []string{"-q", "-t", "-c"}, []string{"-v"}},
+		{onHAProxy, haproxyConfig, []string{"-db", "-f"}, []string{"-q", "-c", "-f"}, []string{"-v"}},
+	}
+}
+
+const oneportConfig = `listen: "{{.Addr}}"
+tls:
+  certificates: [{ cert: server.crt, key: server.key }]
+upstreams:
+  greeter: { servers: ["grpc://{{.Greeter}}"] }
+  app:     { servers: ["http://{{.App}}"] }
+routes:
+  - { grpc: "*", to: greeter }
+  - { websocket: /ws, to: app }
+  - { websocket: /raw, to: app, mode: raw }
+  - { path: /, to: app }
+log: { level: error, access: false }
 `
 
+// nginx buffers as it comes, answers in 8 buffers of a page each, but holds
+// bodies of 64 KiB in memory, where it would write a file for each.
 const nginxConfig = `daemon off;
-worker_processes %[3]d;
-pid %[4]s/nginx-%[5]s.pid;
+worker_processes {{.Workers}};
+pid {{.Dir}}/nginx-{{.Port}}.pid;
 error_log stderr error;
-events { worker_connections 1000; }
+events { worker_connections 10000; }
 http {
 	access_log off;
-	client_body_temp_path %[4]s/body;
-	proxy_temp_path %[4]s/proxy;
-	fastcgi_temp_path %[4]s/fastcgi;
-	uwsgi_temp_path %[4]s/uwsgi;
-	scgi_temp_path %[4]s/scgi;
+	client_body_temp_path {{.Dir}}/body;
+	proxy_temp_path {{.Dir}}/proxy;
+	fastcgi_temp_path {{.Dir}}/fastcgi;
+	uwsgi_temp_path {{.Dir}}/uwsgi;
+	scgi_temp_path {{.Dir}}/scgi;
 	keepalive_requests 1000000000;
 	client_max_body_size 0;
-	upstream app { server %[2]s; keepalive 256; keepalive_requests 1000000000; }
+	client_body_buffer_size 128k;
+	upstream greeter { server {{.Greeter}}; keepalive 64; keepalive_requests 1000000000; }
+	upstream app { server {{.App}}; keepalive 64; keepalive_requests 1000000000; }
 	server {
-		listen %[1]s ssl http2;
-		ssl_certificate %[4]s/server.crt;
-		ssl_certificate_key %[4]s/server.key;
-		ssl_protocols TLSv1.2 TLSv1.3;
-		location / { grpc_pass grpc://app; grpc_read_timeout 1h; grpc_send_timeout 1h; }
+		listen {{.Addr}} ssl http2;
+		ssl_certificate {{.Dir}}/server.crt;
+		ssl_certificate_key {{.Dir}}/server.key;
+		ssl_protocols TLSv1.3;
+		ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
+		ssl_ecdh_curve {{.Curves}};
+		ssl_session_tickets off;
+		ssl_session_cache off;
+		proxy_http_version 1.1;
+		location / { proxy_pass http://app; proxy_set_header Connection ""; }
+		location ~ ^/(ws|raw)$ {
+			proxy_pass http://app;
+			proxy_set_header Upgrade $http_upgrade;
+			proxy_set_header Connection upgrade;
+			proxy_read_timeout 1h;
+			proxy_send_timeout 1h;
+		}
+		location /oneport.echo.v1.Echo/ { grpc_pass grpc://greeter; grpc_read_timeout 1h; grpc_send_timeout 1h; }
 	}
 }
 `
 
-// startEdge starts a program that is not ours before the upstream.
-func (h *house) startEdge(ctx context.Context, name string) (*server, error) {
-	path, err := exec.LookPath(name)
-	if err != nil {
-		return nil, fmt.Errorf("%w: install it, or leave the comparison out", err)
-	}
-	up, err := h.upstream(ctx)
-	if err != nil {
-		return nil, err
-	}
+// haproxyConfig has HAProxy close connections without a request as the others
+// do, where it would write a page about each.
+const haproxyConfig = `global
+	nbthread {{.Workers}}
+	maxconn 5000
+	tune.ssl.cachesize 0
+defaults
+	mode http
+	http-reuse always
+	option http-ignore-probes
+	timeout connect 5s
+	timeout client 1h
+	timeout server 1h
+	timeout tunnel 1h
+frontend edge
+	bind {{.Addr}} ssl crt {{.Dir}}/haproxy.pem alpn h2,http/1.1 ssl-min-ver TLSv1.3 ciphersuites TLS_AES_128_GCM_SHA256 curves {{.Curves}} no-tls-tickets
+	use_backend greeter if { path_beg /oneport.echo.v1.Echo/ }
+	default_backend app
+backend greeter
+	server greeter {{.Greeter}} proto h2
+backend app
+	server app {{.App}}
+`
+
+// startEdge starts an edge before the servers. With profiles oneport is this
+// program, which can write them.
+func (h *house) startEdge(ctx context.Context, e program, flags []string) (*server, error) {
 	addr, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	config, args := haproxyConfig, []string{"-db", "-f"}
-	if name == onNginx {
-		config, args = nginxConfig, []string{"-c"}
-	} else if err := joinPEM(h.dir); err != nil {
+	file, err := h.configure(ctx, e, addr)
+	if err != nil {
 		return nil, err
 	}
-	_, port, _ := net.SplitHostPort(addr) // its own
-	file := filepath.Join(h.dir, strings.ReplaceAll(name+addr, ":", "-")+".conf")
-	if err := os.WriteFile(file, fmt.Appendf(nil, config, addr, up.addr, runtime.GOMAXPROCS(0), h.dir, port), 0o600); err != nil {
-		return nil, err
+	if e.name == onOneport && len(flags) > 1 && flags[1] != "" {
+		return h.spawn(ctx, e.name, append(flags, "-config", file)...)
 	}
-	cmd := exec.CommandContext(ctx, path, append(args, file)...)
+	cmd := exec.CommandContext(ctx, h.programs[e.name], append(e.args, file)...)
 	cmd.Stderr = h.stderr
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s := &server{name: name, addr: addr, cmd: cmd, foreign: true}
-	for range 200 {
+	s := &server{name: e.name, addr: addr, cmd: cmd, foreign: true}
+	for begun := time.Now(); time.Since(begun) < patience; time.Sleep(10 * time.Millisecond) {
 		c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		if err == nil {
 			_ = c.Close()
 			return s, nil
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	s.stop()
-	return nil, fmt.Errorf("%s does not listen on %s", name, addr)
+	return nil, fmt.Errorf("%s does not listen on %s", e.name, addr)
 }
 
-// upstream is the server behind all edges.
-func (h *house) upstream(ctx context.Context) (*server, error) {
-	if h.behind == nil {
-		s, err := h.start(ctx, onUpstream)
+// configure writes an edge's file.
+func (h *house) configure(ctx context.Context, e program, addr string) (string, error) {
+	f := edgeFile{Addr: addr, Dir: h.dir, Workers: runtime.GOMAXPROCS(0), Curves: "X25519"}
+	if h.hybrid[e.name] {
+		f.Curves = "X25519MLKEM768:X25519"
+	}
+	for _, up := range []struct {
+		name string
+		addr *string
+	}{{onGreeter, &f.Greeter}, {onApp, &f.App}} {
+		if h.behind[up.name] == nil {
+			s, err := h.spawn(ctx, up.name)
+			if err != nil {
+				return "", err
+			}
+			h.behind[up.name] = s
+		}
+		*up.addr = h.behind[up.name].addr
+	}
+	_, f.Port, _ = net.SplitHostPort(addr) // its own
+	var text bytes.Buffer
+	if err := template.Must(template.New(e.name).Parse(e.config)).Execute(&text, f); err != nil {
+		return "", err
+	}
+	file := filepath.Join(h.dir, e.name+"-"+f.Port+".conf")
+	return file, os.WriteFile(file, text.Bytes(), 0o600)
+}
+
+// findEdges looks for the programs, builds oneport if it must, and finds out
+// what each edge can do. It gives their versions.
+func (h *house) findEdges(ctx context.Context, binary string) (versions []string, err error) {
+	h.programs = map[string]string{onOneport: binary}
+	if binary == "" {
+		h.programs[onOneport] = filepath.Join(h.dir, "oneport")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "nomsgpack", "-ldflags", "-s -w",
+			"-o", h.programs[onOneport], "github.com/oneport-edge/oneport/cmd/oneport")
+		build.Stderr = h.stderr
+		if err := build.Run(); err != nil {
+			return nil, fmt.Errorf("building oneport: %w", err)
+		}
+	}
+	for _, name := range []string{onNginx, onHAProxy} {
+		if h.programs[name], err = lookPath(name); err != nil {
+			return nil, fmt.Errorf("%w; the comparison needs both: apt-get install nginx haproxy (Debian, Ubuntu), dnf install nginx haproxy (Fedora)", err)
+		}
+	}
+	if err := joinPEM(h.dir); err != nil {
+		return nil, err
+	}
+	// As root nginx's workers are somebody else, and write their files here. Keys are readable by their owner alone.
+	if err := os.Chmod(h.dir, 0o711); err != nil {
+		return nil, err
+	}
+	for _, e := range edges() {
+		out, err := exec.CommandContext(ctx, h.programs[e.name], e.version...).CombinedOutput()
 		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %s", e.name, err, out)
+		}
+		line, _, _ := strings.Cut(string(out), "\n")
+		versions = append(versions, line)
+		if err := h.try(ctx, e); err != nil {
 			return nil, err
 		}
-		h.behind = s
 	}
-	return h.behind, nil
+	return versions, nil
+}
+
+// try looks whether an edge takes its file, with X25519MLKEM768 or without.
+func (h *house) try(ctx context.Context, e program) error {
+	for _, hybrid := range []bool{true, false} {
+		h.hybrid[e.name] = hybrid
+		file, err := h.configure(ctx, e, "127.0.0.1:1")
+		if err != nil {
+			return err
+		}
+		out, err := exec.CommandContext(ctx, h.programs[e.name], append(e.check, file)...).CombinedOutput()
+		if err == nil {
+			return nil
+		}
+		if !hybrid {
+			return fmt.Errorf("%s: %w: %s", e.name, err, out)
+		}
+	}
+	return nil
+}
+
+// lookPath finds a program also where only root's shell looks.
+func lookPath(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin"} {
+		if err == nil {
+			break
+		}
+		path, _ = exec.LookPath(filepath.Join(dir, name))
+		if path != "" {
+			err = nil
+		}
+	}
+	return path, err
 }
 
 // freePort is an address that nobody listens on, as far as one can know.
@@ -149,53 +296,17 @@ func joinPEM(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "haproxy.pem"), append(crt, key...), 0o600)
 }
 
-// cpuOf is the CPU time so far of a process and its children, in nanoseconds
-// (proc(5), /proc/pid/task/tid/schedstat).
-func cpuOf(pid int) (sum int64, err error) {
-	dir := fmt.Sprintf("/proc/%d/task", pid)
-	tasks, err := os.ReadDir(dir)
-	if err != nil {
-		return 0, err
-	}
-	for _, task := range tasks {
-		b, err := os.ReadFile(filepath.Join(dir, task.Name(), "schedstat"))
-		if err != nil {
-			return 0, err
-		}
-		ran, _, _ := bytes.Cut(b, []byte(" "))
-		n, err := strconv.ParseInt(string(ran), 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		sum += n
-		children, err := os.ReadFile(filepath.Join(dir, task.Name(), "children"))
-		if err != nil {
-			return 0, err
-		}
-		for child := range strings.FieldsSeq(string(children)) {
-			id, err := strconv.Atoi(child)
-			if err != nil {
-				return 0, err
-			}
-			n, err := cpuOf(id)
-			if err != nil {
-				return 0, err
-			}
-			sum += n
-		}
-	}
-	return sum, nil
-}
-
 // errForeign is what a program that is not ours cannot be asked.
 var errForeign = errors.New("it cannot be asked that")
 
-// askForeign answers in the place of a program that is not ours.
+// askForeign answers in the place of a program that cannot.
 func (s *server) askForeign(question string) (st state, err error) {
 	switch question {
 	case askGC:
 	case askCPU:
 		st.CPU, err = cpuOf(s.cmd.Process.Pid)
+	case askMemory:
+		st.RSS, err = rssOf(s.cmd.Process.Pid)
 	default:
 		err = fmt.Errorf("%s: %s: %w", s.name, question, errForeign)
 	}

@@ -28,7 +28,7 @@ func dialGRPC(h *house, addr string) (*grpc.ClientConn, error) {
 
 // openUnary opens calls of that message: on each of conns connections one
 // after the other.
-func openUnary(conns int, message string) func(context.Context, *house, string) (load, error) {
+func openUnary(conns int, message string) opener {
 	return func(ctx context.Context, h *house, addr string) (load, error) {
 		return openClients(conns, func() (client, error) {
 			conn, err := dialGRPC(h, addr)

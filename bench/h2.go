@@ -29,6 +29,7 @@ type http2 struct {
 	want    string
 	got     map[uint32]int // bytes of the answer so far, by stream
 	buf     []byte
+	streams int // in flight
 }
 
 const (
@@ -53,7 +54,7 @@ const (
 	settingWindow = 0x4
 )
 
-func openHTTP2(method, path, contentType, body, want string) func(context.Context, *house, string) (load, error) {
+func openHTTP2(streams int, method, path, contentType, body, want string) opener {
 	return func(ctx context.Context, h *house, addr string) (load, error) {
 		return openClients(h2Conns, func() (client, error) {
 			c, err := dialTLS(ctx, h, addr, "h2")
@@ -61,6 +62,7 @@ func openHTTP2(method, path, contentType, body, want string) func(context.Contex
 				return nil, err
 			}
 			s := newHTTP2(c, method, path, contentType, body, want)
+			s.streams = streams
 			s.greet()
 			return s, s.flush()
 		})
@@ -83,7 +85,7 @@ func newHTTP2(c *tls.Conn, method, path, contentType, body, want string) *http2 
 	if contentType == "application/grpc" {
 		fields = append(fields, [2]string{"te", "trailers"})
 	}
-	return &http2{c: c, r: bufio.NewReaderSize(c, 16<<10), next: 1, fields: fields, body: body, want: want, got: map[uint32]int{}}
+	return &http2{c: c, r: bufio.NewReaderSize(c, 16<<10), next: 1, fields: fields, body: body, want: want, got: map[uint32]int{}, streams: 1}
 }
 
 // greet adds what a client says first.
@@ -139,10 +141,10 @@ func (s *http2) block() (b []byte) {
 }
 
 func (s *http2) do(n int) error {
-	for range min(n, h2Streams) {
+	for range min(n, s.streams) {
 		s.request()
 	}
-	begun := min(n, h2Streams)
+	begun := min(n, s.streams)
 	for done := 0; done < n; {
 		if s.r.Buffered() == 0 { // all that came has been dealt with
 			if err := s.flush(); err != nil {

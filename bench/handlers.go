@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
+	"strconv"
 
 	"github.com/gin-gonic/gin"
 	"github.com/gorilla/websocket"
@@ -34,6 +37,32 @@ func newEngine() *gin.Engine {
 	})
 	return e
 }
+
+// newApp is the server behind an edge that is not gRPC: REST, bodies of 64 KiB, and WebSocket.
+func newApp() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", newEngine())
+	mux.HandleFunc("GET /api/big", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("Content-Length", strconv.Itoa(len(bigMessage)))
+		_, _ = io.WriteString(w, bigMessage)
+	})
+	mux.HandleFunc("POST /api/sink", func(w http.ResponseWriter, r *http.Request) {
+		sum := crc32.NewIEEE()
+		n, err := io.Copy(sum, r.Body)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		_, _ = io.WriteString(w, sunk(n, sum.Sum32()))
+	})
+	mux.Handle("/ws", gorillaEcho())
+	mux.Handle("/raw", gorillaEcho())
+	return mux
+}
+
+// sunk is what the server says of a body.
+func sunk(n int64, sum uint32) string { return fmt.Sprintf("%d bytes, CRC %08x", n, sum) }
 
 // echo is the gRPC side.
 type echo struct{ echov1.UnimplementedEchoServer }

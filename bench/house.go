@@ -11,8 +11,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/oneport-edge/oneport/certs"
 )
@@ -20,11 +22,15 @@ import (
 // house is where the servers live: the certificates they share, and how to
 // start them.
 type house struct {
-	stderr io.Writer
-	exe    string
-	dir    string
-	roots  *x509.CertPool
-	behind *server // the edges; nil until there is one
+	stderr   io.Writer
+	exe      string
+	dir      string
+	roots    *x509.CertPool
+	behind   map[string]*server // the edges, by name; empty until there is one
+	programs map[string]string  // the edges, by name
+	hybrid   map[string]bool    // edges that can do X25519MLKEM768
+	// curves, if there are any, are all that clients offer; then they insist on one of them, on TLS 1.3 and on AES-128-GCM.
+	curves []tls.CurveID
 }
 
 func newHouse(stderr io.Writer) (*house, error) {
@@ -36,7 +42,7 @@ func newHouse(stderr io.Writer) (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &house{stderr: stderr, exe: exe, dir: dir, roots: x509.NewCertPool()}
+	h := &house{stderr: stderr, exe: exe, dir: dir, roots: x509.NewCertPool(), behind: map[string]*server{}, hybrid: map[string]bool{}}
 	source := certs.Dev(dir)
 	if err := source.Load(); err != nil {
 		h.close()
@@ -52,8 +58,8 @@ func newHouse(stderr io.Writer) (*house, error) {
 }
 
 func (h *house) close() {
-	if h.behind != nil {
-		h.behind.stop()
+	for _, s := range h.behind {
+		s.stop()
 	}
 	_ = os.RemoveAll(h.dir) // a temporary directory, whatever becomes of it
 }
@@ -61,7 +67,21 @@ func (h *house) close() {
 // tls is a client's configuration. It has no session cache: every handshake is
 // a full one.
 func (h *house) tls(alpn ...string) *tls.Config {
-	return &tls.Config{RootCAs: h.roots, ServerName: "localhost", NextProtos: alpn}
+	c := &tls.Config{RootCAs: h.roots, ServerName: "localhost", NextProtos: alpn}
+	if len(h.curves) > 0 {
+		c.MinVersion, c.CurvePreferences, c.VerifyConnection = tls.VersionTLS13, h.curves, agreed(h.curves)
+	}
+	return c
+}
+
+// agreed looks whether client and server work equally hard whoever the server is.
+func agreed(curves []tls.CurveID) func(tls.ConnectionState) error {
+	return func(s tls.ConnectionState) error {
+		if s.Version != tls.VersionTLS13 || s.CipherSuite != tls.TLS_AES_128_GCM_SHA256 || !slices.Contains(curves, s.CurveID) || s.DidResume {
+			return fmt.Errorf("the server chose %s, %s, %v, resumed %t", tls.VersionName(s.Version), tls.CipherSuiteName(s.CipherSuite), s.CurveID, s.DidResume)
+		}
+		return nil
+	}
 }
 
 // server is a running server process.
@@ -76,16 +96,16 @@ type server struct {
 
 // start starts a server process and waits until it listens.
 func (h *house) start(ctx context.Context, name string, flags ...string) (*server, error) {
-	switch name {
-	case onHAProxy, onNginx:
-		return h.startEdge(ctx, name)
-	case onProxy:
-		up, err := h.upstream(ctx)
-		if err != nil {
-			return nil, err
+	for _, e := range edges() {
+		if e.name == name {
+			return h.startEdge(ctx, e, flags)
 		}
-		flags = append(flags, "-upstream", up.addr)
 	}
+	return h.spawn(ctx, name, flags...)
+}
+
+// spawn starts this program again, as a server.
+func (h *house) spawn(ctx context.Context, name string, flags ...string) (*server, error) {
 	cmd := exec.CommandContext(ctx, h.exe, append([]string{"-serve", name, "-dir", h.dir}, flags...)...)
 	cmd.Stderr = h.stderr
 	in, err := cmd.StdinPipe()
@@ -111,7 +131,7 @@ func (h *house) start(ctx context.Context, name string, flags ...string) (*serve
 
 // ask puts a question to the server.
 func (s *server) ask(question string) (state, error) {
-	if s.foreign || s.name == onProxy && question == askCPU { // by the same measure as those it is compared with
+	if s.foreign || s.name == onOneport && question == askCPU { // by the same measure as those it is compared with
 		return s.askForeign(question)
 	}
 	if _, err := io.WriteString(s.questions, question+"\n"); err != nil {
@@ -135,7 +155,9 @@ func (s *server) ask(question string) (state, error) {
 func (s *server) stop() {
 	if s.foreign {
 		_ = s.cmd.Process.Signal(syscall.SIGTERM) // nginx's master ends its workers then
+		late := time.AfterFunc(patience, func() { _ = s.cmd.Process.Kill() })
 		_ = s.cmd.Wait()
+		late.Stop()
 		return
 	}
 	_ = s.questions.Close()

@@ -46,7 +46,7 @@ func (cs clients) run(ctx context.Context, n int) error {
 	var all sync.WaitGroup
 	errs := make([]error, len(cs))
 	for i, c := range cs {
-		all.Go(func() { errs[i] = c.do(n / len(cs)) })
+		all.Go(func() { errs[i] = c.do(n*(i+1)/len(cs) - n*i/len(cs)) })
 	}
 	all.Wait()
 	return errors.Join(ctx.Err(), errors.Join(errs...))
@@ -81,7 +81,7 @@ type http1 struct {
 	body    []byte
 }
 
-func openHTTP1(method, path, body, want string) func(context.Context, *house, string) (load, error) {
+func openHTTP1(method, path, body, want string) opener {
 	request := method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\nAccept: application/json\r\n" +
 		"Accept-Encoding: gzip\r\nAuthorization: Bearer 0123456789abcdef\r\n"
 	if body != "" {
@@ -139,7 +139,7 @@ func readHead(r *bufio.Reader) (status string, length int, err error) {
 				return "", 0, &answerError{string(line), "HTTP/1.1 200 OK"}
 			}
 			status = string(line[9:12])
-		case string(name) == "Content-Length":
+		case bytes.EqualFold(name, []byte("Content-Length")): // HAProxy writes it small
 			if length, err = strconv.Atoi(string(value)); err != nil {
 				return "", 0, err
 			}
@@ -152,16 +152,17 @@ type socket struct {
 	c     *tls.Conn
 	r     *bufio.Reader
 	frame []byte
+	want  string
 	got   []byte
 }
 
 // upgradeRequest opens a WebSocket (RFC 6455, 4.1). The key need not be random here.
-const upgradeRequest = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+const upgradeRequest = "GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
 // upgrade makes a WebSocket of a connection.
-func upgrade(c *tls.Conn) (*bufio.Reader, error) {
-	if _, err := io.WriteString(c, upgradeRequest); err != nil {
+func upgrade(c *tls.Conn, path string) (*bufio.Reader, error) {
+	if _, err := fmt.Fprintf(c, upgradeRequest, path); err != nil {
 		return nil, err
 	}
 	r := bufio.NewReaderSize(c, 512)
@@ -190,19 +191,21 @@ func frameOf(first byte, payload string) []byte {
 	return f
 }
 
-func openWebSocket(ctx context.Context, h *house, addr string) (load, error) {
-	return openClients(connections, func() (client, error) {
-		c, err := dialTLS(ctx, h, addr) // gorilla, ws and Python offer no ALPN
-		if err != nil {
-			return nil, err
-		}
-		r, err := upgrade(c)
-		if err != nil {
-			_ = c.Close()
-			return nil, err
-		}
-		return &socket{c, r, frameOf(finText, message), make([]byte, len(message))}, nil
-	})
+func openWebSocket(path, message string) opener {
+	return func(ctx context.Context, h *house, addr string) (load, error) {
+		return openClients(connections, func() (client, error) {
+			c, err := dialTLS(ctx, h, addr) // gorilla, ws and Python offer no ALPN
+			if err != nil {
+				return nil, err
+			}
+			r, err := upgrade(c, path)
+			if err != nil {
+				_ = c.Close()
+				return nil, err
+			}
+			return &socket{c, r, frameOf(finText, message), message, make([]byte, len(message))}, nil
+		})
+	}
 }
 
 func (s *socket) do(n int) error {
@@ -224,26 +227,36 @@ func (s *socket) echo() error {
 		if _, err := io.ReadFull(s.r, head[:]); err != nil {
 			return err
 		}
-		if head == [2]byte{finPing, 0} {
-			if _, err := s.c.Write(frameOf(finPong, "")); err != nil {
+		if head[0] == finPing {
+			if err := pong(s.c, s.r, head[1]); err != nil {
 				return err
 			}
 			continue
 		}
-		if want := [2]byte{finText, byte(len(message))}; head != want {
+		if want := [2]byte{finText, byte(len(s.want))}; head != want {
 			return &answerError{string(head[:]), string(want[:])}
 		}
 		if _, err := io.ReadFull(s.r, s.got); err != nil {
 			return err
 		}
-		if string(s.got) != message {
-			return &answerError{string(s.got), message}
+		if string(s.got) != s.want {
+			return &answerError{string(s.got), s.want}
 		}
 		return nil
 	}
 }
 
 func (s *socket) close() { _ = s.c.Close() }
+
+// pong answers a ping of n bytes, whose head was read.
+func pong(c *tls.Conn, r *bufio.Reader, n byte) error {
+	payload := make([]byte, n)
+	if _, err := io.ReadFull(r, payload); err != nil {
+		return err
+	}
+	_, err := c.Write(frameOf(finPong, string(payload)))
+	return err
+}
 
 // handshakes opens connections, and ends each when the handshake is done.
 type handshakes struct {
@@ -262,7 +275,7 @@ func (s *handshakes) do(n int) error {
 		if err != nil {
 			return err
 		}
-		// The server answers the close with its own: all of its work is done then.
+		// The server answers the close with its own, or with the end of the connection: all of its work is done then.
 		err = errors.Join(c.CloseWrite(), drained(c))
 		_ = c.Close()
 		if err != nil {
@@ -289,10 +302,7 @@ func idleSocket(c *tls.Conn, r *bufio.Reader, lost *atomic.Int64) {
 	defer c.Close()
 	for {
 		var head [2]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil || head != [2]byte{finPing, 0} {
-			break
-		}
-		if _, err := c.Write(frameOf(finPong, "")); err != nil {
+		if _, err := io.ReadFull(r, head[:]); err != nil || head[0] != finPing || pong(c, r, head[1]) != nil {
 			break
 		}
 	}

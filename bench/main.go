@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -25,11 +26,13 @@ type options struct {
 	only    string
 	json    bool
 	profile string
+	oneport string
+	row     string
 
-	serve    string // this and what follows is set in the servers alone
-	dir      string
-	upstream string
-	heap     bool
+	serve  string // this and what follows is set in the servers alone
+	dir    string
+	config string
+	heap   bool
 }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
@@ -41,9 +44,11 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.StringVar(&o.only, "only", "", "comma-separated: rest, grpc, ws, handshake, memory; or proxy, which is not among all; empty for all")
 	fs.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	fs.StringVar(&o.profile, "profile", "", "directory for CPU and heap profiles of the servers; profiling costs some CPU itself")
+	fs.StringVar(&o.row, "row", "", "only rows whose names contain this")
+	fs.StringVar(&o.oneport, "oneport", "", "for proxy: the binary; empty builds it")
 	fs.StringVar(&o.serve, "serve", "", "for the bench itself: be a server")
 	fs.StringVar(&o.dir, "dir", "", "for the bench itself: where the certificates are")
-	fs.StringVar(&o.upstream, "upstream", "", "for the bench itself: what the edge stands before")
+	fs.StringVar(&o.config, "config", "", "for the bench itself: the edge's file")
 	fs.BoolVar(&o.heap, "heap", false, "for the bench itself: prepare for a heap profile")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -84,7 +89,7 @@ func measure(ctx context.Context, o *options, args string, stdout, stderr io.Wri
 	defer house.close()
 	report := newReport(args)
 	for _, w := range workloads() {
-		if !o.selected(w.group) {
+		if !o.selected(w.group) || !strings.Contains(w.name, o.row) {
 			continue
 		}
 		fmt.Fprintf(stderr, "%s: %d rounds\n", w.name, o.rounds)
@@ -96,6 +101,9 @@ func measure(ctx context.Context, o *options, args string, stdout, stderr io.Wri
 	}
 	if o.selected("memory") {
 		for _, k := range idle() {
+			if !strings.Contains(k.name, o.row) {
+				continue
+			}
 			fmt.Fprintf(stderr, "memory, %s: %d connections\n", k.name, o.sockets)
 			m, err := house.memory(ctx, k, o)
 			if err != nil {
@@ -104,11 +112,18 @@ func measure(ctx context.Context, o *options, args string, stdout, stderr io.Wri
 			report.Memory = append(report.Memory, m)
 		}
 	}
+	var failed error
+	if o.selected("proxy") {
+		report.Edges, failed = house.edges(ctx, o)
+		if report.Edges == nil {
+			return failed
+		}
+	}
 	if o.json {
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "  ")
-		return enc.Encode(report)
+		return errors.Join(enc.Encode(report), failed)
 	}
 	_, err = io.WriteString(stdout, report.table())
-	return err
+	return errors.Join(err, failed)
 }

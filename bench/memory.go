@@ -206,7 +206,7 @@ func openSocket(ctx context.Context, h *house, _, addr string) (*tls.Conn, *bufi
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := upgrade(conn)
+	r, err := upgrade(conn, "/ws")
 	if err != nil {
 		_ = conn.Close()
 	}
@@ -226,7 +226,7 @@ func openBoth(ctx context.Context, h *house, server, addr string) (*tls.Conn, *b
 		return nil, nil, err
 	}
 	if server == onPort {
-		msg := grpcFrame(message)
+		msg := grpcFrame()
 		second := newHTTP2(c, "POST", "/oneport.echo.v1.Echo/Unary", "application/grpc", msg, msg)
 		second.r, second.next = first.r, first.next
 		if err := second.do(1); err != nil {

@@ -16,6 +16,7 @@ type report struct {
 	Command     string        `json:"command"`
 	Comparisons []*comparison `json:"comparisons,omitempty"`
 	Memory      []*memory     `json:"memory,omitempty"`
+	Edges       *proxied      `json:"edges,omitempty"`
 }
 
 func newReport(args string) *report {
@@ -84,6 +85,9 @@ func (r *report) table() string {
 		}
 		writeRows(&b, rows)
 		fmt.Fprintf(&b, "\nratio %.2f with garbage given back, %.2f as it is, asked <= %.2f: %s\n", m.Ratio, m.AsItIs, m.Most, verdict(m.Met))
+	}
+	if r.Edges != nil {
+		r.Edges.table(&b)
 	}
 	return b.String()
 }

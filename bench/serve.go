@@ -15,7 +15,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
-	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -24,6 +23,7 @@ import (
 	"github.com/oneport-edge/oneport/internal/edge"
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
 	"github.com/oneport-edge/oneport/router"
+	"github.com/oneport-edge/oneport/router/config"
 )
 
 // The servers. All but the first have a TLS port of their own, as a developer
@@ -77,17 +77,23 @@ func serveOn(ctx context.Context, o *options, source *certs.DevSource, ln net.Li
 		srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(certs.Config(source, certs.Options{}))))
 		echov1.RegisterEchoServer(srv, echo{})
 		return srv.Serve(ln)
-	case onUpstream:
+	case onGreeter:
 		srv := grpc.NewServer()
 		echov1.RegisterEchoServer(srv, echo{})
 		return srv.Serve(ln)
-	case onProxy:
-		srv, stop, err := edge.Proxy(edge.ProxyOptions{GRPC: o.upstream, CertDir: o.dir, Log: quiet()})
+	case onApp:
+		return (&http.Server{Handler: newApp()}).Serve(ln)
+	case onOneport: // for profiles alone; without it is the binary
+		cfg, err := config.Load(o.config)
 		if err != nil {
 			return err
 		}
-		defer stop()
-		return srv.Serve(ctx, ln)
+		e, err := edge.Serve(cfg, quiet(), nil)
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		return e.Server.Serve(ctx, ln)
 	case ownWS:
 		mux := http.NewServeMux()
 		mux.Handle("/ws", gorillaEcho())
@@ -166,20 +172,9 @@ func (s *state) memory() error {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	s.Heap, s.Stack, s.Goroutines = int64(m.HeapInuse), int64(m.StackInuse), runtime.NumGoroutine()
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			if _, err := fmt.Sscanf(rest, "%d kB", &s.RSS); err != nil {
-				return err
-			}
-			s.RSS <<= 10
-			return nil
-		}
-	}
-	return errors.New("no VmRSS in /proc/self/status")
+	var err error
+	s.RSS, err = vmRSS("/proc/self/status")
+	return err
 }
 
 // startProfile begins a CPU profile in a file named after the server and its

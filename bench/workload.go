@@ -13,8 +13,11 @@ type workload struct {
 	own   string // the server with a port of its own
 	ops   int    // operations of one slice
 	most  limit
-	open  func(ctx context.Context, h *house, addr string) (load, error)
+	open  opener
 }
+
+// opener opens a load of the server at addr.
+type opener func(ctx context.Context, h *house, addr string) (load, error)
 
 // limit is what a ratio may be at most.
 type limit struct {
@@ -44,46 +47,25 @@ const (
 	message = `{"type":"chat","room":"lobby","from":"alice","text":"the quick brown fox jumps over the lazy dog","seq":12345}`
 )
 
-// port is what is compared with own: the port, or as an edge the proxy.
-func (w *workload) port() string {
-	if w.group == "proxy" {
-		return onProxy
-	}
-	return onPort
-}
-
 func workloads() []workload {
-	unary64 := openHTTP2("POST", "/oneport.echo.v1.Echo/Unary", "application/grpc", grpcFrame(message), grpcFrame(message))
-	all := []workload{
+	unary64 := openHTTP2(h2Streams, "POST", "/oneport.echo.v1.Echo/Unary", "application/grpc", grpcFrame(), grpcFrame())
+	return []workload{
 		{"rest", "REST, HTTP/1.1, GET", ownHTTP, 2500, limit{1.03, false}, openHTTP1("GET", "/api/hello", "", helloAnswer)},
 		{"rest", "REST, HTTP/1.1, POST", ownHTTP, 2500, limit{1.03, false}, openHTTP1("POST", "/api/echo", message, message)},
-		{"rest", "REST, HTTP/2, GET", ownHTTP, 2500, limit{1.05, true}, openHTTP2("GET", "/api/hello", "application/json", "", helloAnswer)},
-		{"rest", "REST, HTTP/2, POST", ownHTTP, 2500, limit{1.05, true}, openHTTP2("POST", "/api/echo", "application/json", message, message)},
+		{"rest", "REST, HTTP/2, GET", ownHTTP, 2500, limit{1.05, true}, openHTTP2(h2Streams, "GET", "/api/hello", "application/json", "", helloAnswer)},
+		{"rest", "REST, HTTP/2, POST", ownHTTP, 2500, limit{1.05, true}, openHTTP2(h2Streams, "POST", "/api/echo", "application/json", message, message)},
 		{"grpc", "gRPC, unary, 64 in flight", ownGRPC, 2000, limit{1.15, true}, unary64},
 		{"grpc", "gRPC, unary, 1 in flight", ownGRPC, 1000, limit{}, openUnary(1, message)},
 		{"grpc", "gRPC, ping-pong stream", ownGRPC, 4000, limit{1.2, true}, openPingPong},
 		{"grpc", "gRPC, unary, 64 KiB", ownGRPC, 400, limit{1.2, true}, openUnary(8, bigMessage)},
-		{"ws", "WebSocket, echo", ownWS, 4000, limit{1.03, false}, openWebSocket},
+		{"ws", "WebSocket, echo", ownWS, 4000, limit{1.03, false}, openWebSocket("/ws", message)},
 		{"handshake", "TLS handshake, full", ownHTTP, 150, limit{1.03, false}, openHandshakes},
 	}
-	for _, edge := range []struct {
-		name  string
-		asked [3]float64
-	}{{onHAProxy, [3]float64{1, 1.2, 1.2}}, {onNginx, [3]float64{}}} {
-		all = append(
-			all,
-			workload{"proxy", "unary, 64 in flight, against " + edge.name, edge.name, 2000, limit{edge.asked[0], true}, unary64},
-			workload{"proxy", "unary, 1 in flight, against " + edge.name, edge.name, 1000, limit{edge.asked[1], true}, openUnary(1, message)},
-			workload{"proxy", "ping-pong stream, against " + edge.name, edge.name, 4000, limit{edge.asked[2], true}, openPingPong},
-			workload{"proxy", "unary, 64 KiB, against " + edge.name, edge.name, 400, limit{}, openUnary(8, bigMessage)},
-		)
-	}
-	return all
 }
 
-// grpcFrame is a message whose field 1 is that string, behind gRPC's prefix.
-func grpcFrame(field string) string {
-	m := append(binary.AppendUvarint([]byte{1<<3 | 2}, uint64(len(field))), field...)
+// grpcFrame is a message whose field 1 is message, behind gRPC's prefix.
+func grpcFrame() string {
+	m := append(binary.AppendUvarint([]byte{1<<3 | 2}, uint64(len(message))), message...)
 	return string(append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(m))), m...))
 }
 

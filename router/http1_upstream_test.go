@@ -709,7 +709,7 @@ func TestHTTP1UpstreamOldClients(t *testing.T) {
 				t.Fatal(err)
 			}
 			if ln == secure {
-				c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is about something else
+				c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 			}
 			_, _ = io.WriteString(c, "GET "+path+" HTTP/1.0\r\n\r\n")
 			b, err := io.ReadAll(c)

@@ -256,7 +256,7 @@ func (t *aware) look() {
 		left := t.opts.PingEvery - silent
 		switch {
 		case l.pinged != 0:
-			if left = t.opts.PongWait - time.Duration(now-l.pinged); left <= 0 {
+			if left = t.opts.PongWait - time.Duration(now-l.waits); left <= 0 {
 				t.deadLocked(l)
 				return
 			}

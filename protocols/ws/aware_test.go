@@ -109,8 +109,14 @@ func server(first byte, payload string) string {
 
 // relayed starts an aware tunnel in memory.
 func relayed(s *Server, relay Relay, d deflated) (client, up *peer) {
+	return relayedBy(s, relay, d, func(c net.Conn) net.Conn { return c })
+}
+
+// relayedBy is relayed with the tunnel's own ends of its connections wrapped.
+func relayedBy(s *Server, relay Relay, d deflated, wrap func(net.Conn) net.Conn) (client, up *peer) {
 	c, c2 := net.Pipe()
 	u, u2 := net.Pipe()
+	c2, u2 = wrap(c2), wrap(u2)
 	t := newAware(s, relay.withDefaults(), c2, u2, d)
 	s.admit()
 	s.tunnels.Add(1)
@@ -318,6 +324,37 @@ func TestAwarePings(t *testing.T) {
 		c.want(t, closing(1011, "no answer to a ping"))
 		u.want(t, "\x81x", "\x89"+string(s.mark[:]), "\x81x", "\x81x", closing(1001, ""))
 		over(t, s, "1006", "upstream_dead")
+	})
+}
+
+// late is a connection whose writes arrive before they return.
+type late struct{ net.Conn }
+
+func (l late) Write(p []byte) (int, error) {
+	n, err := l.Conn.Write(p)
+	time.Sleep(time.Millisecond)
+	return n, err
+}
+
+// A peer on this machine answers before the ping's write has returned: 293 of 2,000
+// idle tunnels over loopback were ended for it.
+func TestAwareAnswersBeforeThePingReturns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServer(nil)
+		c, u := relayedBy(s, Relay{}, deflated{}, func(c net.Conn) net.Conn { return late{c} })
+		for range 3 {
+			time.Sleep(25 * time.Second)
+			c.want(t, "\x89"+string(s.mark[:]))
+			u.want(t, "\x89"+string(s.mark[:]))
+			c.send(t, client(0x8a, string(s.mark[:])))
+			u.send(t, server(0x8a, string(s.mark[:])))
+		}
+		time.Sleep(20 * time.Second)
+		c.want(t)
+		u.want(t)
+		c.Close()
+		over(t, s, "1006", "client_lost")
 	})
 }
 

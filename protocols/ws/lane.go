@@ -32,7 +32,8 @@ type lane struct {
 	asked  bool   // a close frame came from the peer
 	code   int    // what that said
 	gone   bool   // nothing more comes from it
-	pinged int64  // when our ping was written that nothing has come after; 0 for none
+	pinged int64  // just before our ping was written that nothing has come after; 0 for none
+	waits  int64  // since when an answer to it is waited for: when it was written
 	ping   bool   // one is in queue
 }
 
@@ -85,12 +86,13 @@ func (l *lane) flushLocked(now int64) {
 	l.queued.Store(false)
 	l.t.mu.Unlock()
 
+	asked := l.t.server.now() // a peer may answer before the write returns
 	l.writeLocked(q, now)
 	failed := l.shut
 	l.shut = l.shut || last
 	l.t.mu.Lock()
 	if ping && !last {
-		l.pinged = max(1, l.t.server.now())
+		l.pinged, l.waits = max(1, asked), l.t.server.now()
 	}
 	over := false
 	if last && !failed {

@@ -148,11 +148,11 @@ func Refusal(ctx context.Context, x proxy.Exchange, fail *proxy.Error) (status i
 	switch {
 	case fail == nil || fail.Answered:
 		return 0, ""
+	case fail.Client && fail.Timeout: // whose read was ended by that, which ends the context too
+		return http.StatusRequestTimeout, "the request's body stands still"
 	case fail.Client && ctx.Err() != nil:
 		x.Abort() // it has left
 		return 0, ""
-	case fail.Client && fail.Timeout:
-		return http.StatusRequestTimeout, "the request's body stands still"
 	case fail.Client:
 		return http.StatusBadRequest, "the request cannot be sent on"
 	case errors.Is(fail.Err, errNoServer):
