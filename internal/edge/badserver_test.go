@@ -358,6 +358,9 @@ upstreams: { app: { servers: ["%s://%s", "%[1]s://%[3]s"], balance: round_robin 
 routes: [ { path: /, to: app, answer_timeout: 1s } ]
 `, scheme, bad.start(t, 1), behind(t)))
 				for version, c := range clients(port) {
+					if version == "HTTP/2.0" && scheme == "h2c" && strings.HasSuffix(name, "before its answer") {
+						continue // a stream that was sent is not sent again
+					}
 					for range 10 {
 						if got := ask(t, c, http.MethodGet, port.URL("/api/hello")); got != `200 {"message":"Hello from HTTP"}` {
 							t.Errorf("%s: %s", version, got)
