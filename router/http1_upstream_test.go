@@ -105,7 +105,7 @@ func (p *pattern) Read(b []byte) (int, error) {
 // Much goes through, both ways, and none of it stays.
 func TestHTTP1UpstreamBulk(t *testing.T) {
 	n := int64(256 << 20)
-	if testing.Short() {
+	if testing.Short() || raced { // which is ten times slower
 		n = 16 << 20
 	}
 	addr := serveHTTP1(t, func(w http.ResponseWriter, r *http.Request) {

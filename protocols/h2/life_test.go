@@ -122,7 +122,9 @@ func TestKeepalive(t *testing.T) {
 		}
 		e.alive()
 	})
-	inBubble(t, options{limits: seconds}, func(t *testing.T, e *edge) { // it talks
+	slowly := seconds
+	slowly.BodyRate = -1
+	inBubble(t, options{limits: slowly}, func(t *testing.T, e *edge) { // it talks
 		c := e.dial()
 		c.send(c.post(1, "/len"))
 		for range 60 {
