@@ -8,7 +8,7 @@ import { addr, ca, name, spki, step } from './port.mjs'
 await step('ws: text, binary, and a close that is answered', async () => {
   const socket = new WebSocket(`wss://${name}/ws`, { ca })
   await once(socket, 'open')
-  for (const [message, binary] of [['grüße', false], [Buffer.from([0, 1, 254, 255]), true], ['x'.repeat(1 << 20), false]]) {
+  for (const [message, binary] of [['grüße', false], [Buffer.from([0, 1, 254, 255]), true], ['x'.repeat(64 << 10), false]]) {
     const reply = once(socket, 'message')
     socket.send(message)
     const [data, isBinary] = await reply
@@ -17,6 +17,13 @@ await step('ws: text, binary, and a close that is answered', async () => {
   }
   socket.close(3001)
   assert.equal((await once(socket, 'close'))[0], 3001)
+})
+
+await step('ws: a message that is larger than a route allows', async () => {
+  const socket = new WebSocket(`wss://${name}/ws`, { ca })
+  await once(socket, 'open')
+  socket.send('x'.repeat((64 << 10) + 1))
+  assert.equal((await once(socket, 'close'))[0], 1009)
 })
 
 await step('ws: the server behind says whose page may connect', async () => {
