@@ -130,6 +130,9 @@ func (e *exchange) do() *Error {
 		}
 		fail, again := e.on()
 		if !again {
+			if fail != nil && !fail.Sent {
+				e.giveBack()
+			}
 			return fail
 		}
 		e.r, e.w = 0, 0
@@ -156,11 +159,17 @@ func (e *exchange) readSmall(n int) error {
 	return nil
 }
 
-// unreached is for a request that has found no connection. Its body goes back.
-func (e *exchange) unreached(err error) *Error {
+// giveBack gives a small body back that was read and not sent: another server may
+// have it.
+func (e *exchange) giveBack() {
 	if len(e.out) > e.body {
 		e.x.Unread(e.out[e.body:])
 	}
+}
+
+// unreached is for a request that has found no connection. Its body goes back.
+func (e *exchange) unreached(err error) *Error {
+	e.giveBack()
 	gone := errors.Is(err, errLeft) || e.ctx.Err() != nil
 	return &Error{Sent: e.sent, Client: gone, Busy: errors.Is(err, errBusy), Timeout: !gone && isTimeout(err), Err: err}
 }
