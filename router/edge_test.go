@@ -351,6 +351,10 @@ func TestTunnelIsListed(t *testing.T) {
 		return len(list) == 1 && list[0].State() == protocols.StateTunnel
 	})
 	tunnel := srv.Conns()[0]
+	waitFor(t, func() bool { // bytes count once they have left
+		_, out := tunnel.Bytes()
+		return out > 0
+	})
 	if _, out := tunnel.Bytes(); tunnel.Kind != protocols.KindTunnel || tunnel.SNI != "pass.test" || out != 13 {
 		t.Errorf("listed as %+v, %d bytes out", tunnel, out)
 	}
