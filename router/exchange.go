@@ -101,7 +101,7 @@ func (x *exchange) OnLeave(f func()) {
 
 func (x *exchange) Read(p []byte) (int, error) {
 	n, err := x.Exchange.Read(p)
-	x.copied.Body(p[:n])
+	x.copied.Body(p[:n], err)
 	return n, err
 }
 

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"time"
@@ -24,6 +25,7 @@ type Copied struct {
 	head protocols.Head
 	body []byte
 	over bool // the body is too long
+	end  bool // all of it has come
 }
 
 // Copy begins the copy of a request whose context is ctx. What is sent is
@@ -41,10 +43,14 @@ func (c *Copied) Head(h *protocols.Head) {
 	c.head.Fields = slices.Clone(h.Fields)
 }
 
-// Body takes some of its body.
-func (c *Copied) Body(p []byte) {
+// Body takes what a Read of its body has given.
+func (c *Copied) Body(p []byte, err error) {
+	if c == nil {
+		return
+	}
+	c.end = c.end || errors.Is(err, io.EOF)
 	switch {
-	case c == nil || c.over:
+	case c.over:
 	case len(c.body)+len(p) > mostCopied:
 		c.over, c.body = true, nil
 	default:
@@ -63,7 +69,7 @@ func (c *Copied) Unread(n int) {
 // not wait: the answer is nobody's business.
 func (c *Copied) Send() {
 	switch {
-	case c == nil || c.over || c.head.Length > 0 && c.head.Length != int64(len(c.body)):
+	case c == nil || c.over || c.head.Length > 0 && c.head.Length != int64(len(c.body)) || c.head.Length < 0 && !c.end:
 		return
 	case c.up.copies.Add(1) > mostCopies:
 		c.up.copies.Add(-1)
