@@ -94,19 +94,19 @@ func (d *dest) newStream() h2.Backend {
 		return d.up.Handler(d.serveStream)
 	}
 	relay := d.up.Relay()
-	relay.Prepare, relay.Answer = d.way.prepare, d.way.answer
+	relay.Prepare = d.way.prepare
+	if d.way.response != nil || d.way.CORS != nil {
+		relay.Answer = d.way.answer
+	}
 	relay.AnswerTimeout, relay.Timeout = d.way.AnswerTimeout, d.way.CallTimeout
 	switch f := d.way.Fallback; {
 	case f == nil:
 	case f.To != nil:
 		instead := f.To.Relay()
-		instead.Answer = d.way.answer
+		instead.Answer, instead.AnswerTimeout, instead.Timeout = relay.Answer, relay.AnswerTimeout, relay.Timeout
 		relay.Otherwise = &instead
 	default:
 		relay.Otherwise = f.static()
-	}
-	if d.way.response == nil && d.way.CORS == nil {
-		relay.Answer = nil
 	}
 	return &relay
 }

@@ -24,7 +24,8 @@ type Handler struct {
 	work   sync.WaitGroup
 }
 
-// NewHandler returns a handler. serve runs on a goroutine of its own for each
+// NewHandler returns a handler; serve may be nil if streams go to what With returns
+// alone. serve runs on a goroutine of its own for each
 // stream, which its client's end waits for: once the exchange's context has ended,
 // it must return. A stream that it has not answered by then is answered 502.
 func NewHandler(serve func(*Exchange)) *Handler {

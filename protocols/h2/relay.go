@@ -111,7 +111,7 @@ func (w *Relay) otherwise(s *stream, r *Request, end bool, why *refusal) {
 		s.reply(why)
 		return
 	}
-	s.relay = nil
+	s.relay, s.tried = nil, nil // whom it was tried at is nothing to the next
 	w.Otherwise.take(s, r, end)
 }
 
@@ -123,7 +123,7 @@ func (w *Relay) send(s *stream, r *Request, end bool) bool {
 		return false
 	}
 	s.member, s.fault = m, NoFault
-	m.Upstream().enter(s, r, end)
+	m.Upstream().take(s, r, end)
 	return true
 }
 

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2/hpack"
-
-	"github.com/oneport-edge/oneport/protocols"
 )
 
 // UpstreamConfig is what an Upstream needs.
@@ -25,8 +23,6 @@ type UpstreamConfig struct {
 	// a *tls.Conn that has negotiated h2. One that does not wait when it writes
 	// (nbio.Wrap) spares a goroutine. Required.
 	Dial func(context.Context) (net.Conn, error)
-	// Prepare may change a request before it is sent. It must not wait.
-	Prepare func(*Request, *protocols.Call)
 	// Limits bound what the upstream and its clients may cost.
 	Limits UpstreamLimits
 	// Log receives connections that fail, at Warn. Nil discards.
@@ -193,16 +189,8 @@ func (u *Upstream) Stats() UpstreamStats {
 
 func (u *Upstream) tells() bool { return true }
 
-// take sends a new stream upstream.
+// take sends a stream upstream, or has it wait for a connection.
 func (u *Upstream) take(s *stream, r *Request, end bool) {
-	if u.Prepare != nil {
-		u.Prepare(r, s.call)
-	}
-	u.enter(s, r, end)
-}
-
-// enter sends a stream upstream, or has it wait for a connection.
-func (u *Upstream) enter(s *stream, r *Request, end bool) {
 	c := s.c
 	if c.sw.held.Load() > c.sw.limits.Memory {
 		s.reply(overloaded)

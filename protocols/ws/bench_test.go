@@ -55,7 +55,7 @@ func benchTunnel(b *testing.B, mode ws.Mode, message int) (open func() net.Conn)
 	sessions := ws.NewServer(nil)
 	edge := httptest.NewTLSServer(sessions.Tunnel(ws.TunnelOptions{
 		Relay: ws.Relay{Mode: mode, MessageBytes: 1 << 20},
-		Dial: func(ctx context.Context) (net.Conn, error) {
+		Dial: func(ctx context.Context, _ *http.Request) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
 		},
 	}))

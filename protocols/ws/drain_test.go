@@ -112,7 +112,7 @@ func testTunnelTLS(t *testing.T, relay ws.Relay) {
 	}))
 	roots := up.Client().Transport.(*http.Transport).TLSClientConfig // httptest has one certificate for all
 	e := &edge{sessions: ws.NewServer(nil)}
-	srv := hand(e.sessions.Tunnel(ws.TunnelOptions{Relay: relay, Dial: func(ctx context.Context) (net.Conn, error) {
+	srv := hand(e.sessions.Tunnel(ws.TunnelOptions{Relay: relay, Dial: func(ctx context.Context, _ *http.Request) (net.Conn, error) {
 		return (&tls.Dialer{Config: roots}).DialContext(ctx, "tcp", up.Listener.Addr().String())
 	}}))
 	open := func() *websocket.Conn {

@@ -28,8 +28,8 @@ const TunnelTimeout = 10 * time.Second
 
 // TunnelOptions configures a Tunnel.
 type TunnelOptions struct {
-	// Dial opens a connection to the upstream, with TLS if need be. Required.
-	Dial func(context.Context) (net.Conn, error)
+	// Dial opens a connection to the upstream for a handshake, with TLS if need be. Required.
+	Dial func(ctx context.Context, handshake *http.Request) (net.Conn, error)
 	// Prepare may change the header that is sent upstream: forwarding fields, a
 	// request id. It sees it without the fields that end at this hop. Nil
 	// changes nothing.
@@ -187,7 +187,7 @@ func failure(err error) refusal {
 func ask(r *http.Request, opts *TunnelOptions) (*answer, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), opts.Timeout)
 	defer cancel()
-	up, err := opts.Dial(ctx)
+	up, err := opts.Dial(ctx, r)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ type edge struct {
 func tunnelTo(t *testing.T, addr string, opts ws.TunnelOptions) *edge {
 	t.Helper()
 	if opts.Dial == nil {
-		opts.Dial = func(ctx context.Context) (net.Conn, error) {
+		opts.Dial = func(ctx context.Context, _ *http.Request) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		}
 	}
@@ -362,7 +362,7 @@ func TestTunnelUpstreamDown(t *testing.T) {
 // What is no handshake does not reach the upstream.
 func TestTunnelVets(t *testing.T) {
 	t.Parallel()
-	e := tunnelTo(t, "", ws.TunnelOptions{Relay: raw, Dial: func(context.Context) (net.Conn, error) {
+	e := tunnelTo(t, "", ws.TunnelOptions{Relay: raw, Dial: func(context.Context, *http.Request) (net.Conn, error) {
 		t.Error("dialed")
 		return nil, errors.New("no")
 	}})

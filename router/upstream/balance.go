@@ -79,13 +79,19 @@ func (u *Upstream) choose(a *asking, tried func(*server) bool) *server {
 		return nil
 	}
 	list := u.current(now).usable
-	s := u.draw(a, list, func(s *server) bool {
-		return (tried == nil || !tried(s)) && (u.opts.Requests <= 0 || s.active.Load() < int64(u.opts.Requests))
-	}, now)
-	if s != nil {
-		s.active.Add(1)
+	most := int64(u.opts.Requests)
+	may := func(s *server) bool { return (tried == nil || !tried(s)) && (most <= 0 || s.active.Load() < most) }
+	for range list { // others may take the last place meanwhile
+		s := u.draw(a, list, may, now)
+		if s == nil {
+			return nil
+		}
+		if n := s.active.Add(1); most <= 0 || n <= most {
+			return s
+		}
+		s.active.Add(-1)
 	}
-	return s
+	return nil
 }
 
 // draw takes one of some servers that may be taken.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
@@ -17,24 +16,14 @@ import (
 // another one where a call may be tried again. Nil means that the client has
 // all of the answer; else the error says what it has, see [Refusal].
 func (u *Upstream) Do(ctx context.Context, x proxy.Exchange) *proxy.Error {
-	u.budget.call()
 	o := &observed{Exchange: x}
 	a := asking{protocols.CallFrom(ctx), o.field}
-	var tried []*server
 	fail := &proxy.Error{Busy: true, Err: errNoServer}
-	for {
-		s := u.choose(&a, func(s *server) bool { return slices.Contains(tried, s) })
-		if s == nil {
-			return fail
-		}
-		if fail = s.do(ctx, o); fail == nil || !o.again(fail) || len(tried) >= u.opts.Retries.Most || !u.budget.spend() {
-			return fail
-		}
-		tried = append(tried, s)
-		if !u.pause(ctx, len(tried)) {
-			return fail
-		}
-	}
+	u.attempt(ctx, &a, func(s *server) (again bool) {
+		fail = s.do(ctx, o)
+		return fail != nil && o.again(fail)
+	})
+	return fail
 }
 
 // do has a request answered by one server, which has been chosen.
@@ -175,22 +164,6 @@ const (
 // Handler is where the switch sends streams for servers that speak HTTP/1.1: to serve,
 // on a goroutine that belongs to the Upstream.
 func (u *Upstream) Handler(serve func(*h2.Exchange)) h2.Backend { return u.handler.With(serve) }
-
-// serveStream hands a stream on.
-func (u *Upstream) serveStream(x *h2.Exchange) {
-	if status, text := Refusal(x.Context(), x, u.Do(x.Context(), x)); status != 0 {
-		x.Reply(status, text)
-	}
-}
-
-// serveHTTP hands a request on that net/http has taken.
-func (u *Upstream) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	x := proxy.FromHTTP(w, r)
-	defer x.Release()
-	if status, text := Refusal(r.Context(), x, u.Do(r.Context(), x)); status != 0 {
-		x.Reply(status, text)
-	}
-}
 
 // prepareHead tells the server who asks.
 func prepareHead(ctx context.Context, h *protocols.Head) {

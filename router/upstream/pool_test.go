@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -290,6 +293,53 @@ func TestVerdicts(t *testing.T) {
 		if got := s.fails.Load(); got != test.want || s.active.Load() != 0 {
 			t.Errorf("%+v: %d failures in a row, %d in flight; want %d, 0", test.out, got, s.active.Load(), test.want)
 		}
+	}
+}
+
+// A connection of a WebSocket's says nothing of its server: one that hangs takes connections, too.
+func TestConnectionsAreNoSuccess(t *testing.T) {
+	u := pool(t, 2, Options{})
+	s := u.servers[0]
+	fail(t, u, "a")
+	s.active.Add(1)
+	near, far := net.Pipe()
+	defer far.Close()
+	_ = (&tracked{Conn: near, server: s}).Close()
+	if s.fails.Load() != 1 || s.active.Load() != 0 {
+		t.Errorf("%d failures in a row, %d in flight; want 1, 0", s.fails.Load(), s.active.Load())
+	}
+}
+
+// A copy goes out only if it is whole.
+func TestCopyOfAPart(t *testing.T) {
+	for _, test := range []struct {
+		length int64
+		err    error
+		want   int64
+	}{{-1, nil, 0}, {-1, io.EOF, 1}, {5, nil, 1}, {6, nil, 0}} {
+		u, err := New("http://127.0.0.1:1", Options{Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.cancel() // nothing is dialed
+		c := u.Copy(t.Context())
+		c.Head(&protocols.Head{Method: "POST", Path: "/", Length: test.length})
+		c.Body([]byte("hello"), test.err)
+		u.mu.Lock() // a copy that is sent waits for it
+		done := make(chan struct{})
+		go func() { defer close(done); c.Send() }()
+		for range 1000 {
+			if u.copies.Load() == test.want && test.want > 0 {
+				break
+			}
+			runtime.Gosched()
+		}
+		if got := u.copies.Load(); got != test.want {
+			t.Errorf("%+v: %d copies are sent", test, got)
+		}
+		u.mu.Unlock()
+		<-done
+		u.Close()
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"slices"
 	"sync"
 	"time"
 
@@ -77,23 +76,13 @@ func newReverse(at target, transport http.RoundTripper, log *slog.Logger) *httpu
 
 // DoHTTP is Do for servers that speak HTTP/2 alone, and a request that came by HTTP/1.
 func (u *Upstream) DoHTTP(w http.ResponseWriter, r *http.Request, changes Changes) *proxy.Error {
-	u.budget.call()
 	a := asking{protocols.CallFrom(r.Context()), r.Header.Get}
-	var tried []*server
 	fail := &proxy.Error{Busy: true, Err: errNoServer}
-	for {
-		s := u.choose(&a, func(s *server) bool { return slices.Contains(tried, s) })
-		if s == nil {
-			return fail
-		}
-		if fail = s.doHTTP(w, r, changes); fail == nil || !againHTTP(r, fail) || len(tried) >= u.opts.Retries.Most || !u.budget.spend() {
-			return fail
-		}
-		tried = append(tried, s)
-		if !u.pause(r.Context(), len(tried)) {
-			return fail
-		}
-	}
+	u.attempt(r.Context(), &a, func(s *server) (again bool) {
+		fail = s.doHTTP(w, r, changes)
+		return fail != nil && againHTTP(r, fail)
+	})
+	return fail
 }
 
 // againHTTP reports whether a request of which nothing was answered may be sent to

@@ -207,7 +207,7 @@ func (c *tracked) CloseWrite() error {
 
 func (c *tracked) Close() error {
 	if !c.closed.Swap(true) {
-		c.server.ended(fine)
+		c.server.ended(unknown) // that it could be opened says little: a server that hangs takes connections, too
 	}
 	return c.Conn.Close()
 }

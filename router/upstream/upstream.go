@@ -88,8 +88,7 @@ type Upstream struct {
 	opts    Options
 	targets []target    // as they were given
 	h2      bool        // they speak HTTP/2 alone
-	relay   *h2.Relay   // of streams, if they do
-	handler *h2.Handler // if they do not
+	handler *h2.Handler // of streams, if they do not
 	budget  *budget
 	breaker breaker
 	turn    atomic.Uint64
@@ -148,12 +147,7 @@ func NewPool(urls []string, opts Options) (*Upstream, error) {
 	u.breaker.changed = func(open bool) {
 		u.opts.Log.Warn("circuit breaker", "upstream", u.name, "open", open)
 	}
-	u.relay = new(u.Relay())
-	u.relay.Prepare = func(r *h2.Request, call *protocols.Call) string {
-		Prepare(r, call)
-		return ""
-	}
-	u.handler = h2.NewHandler(u.serveStream)
+	u.handler = h2.NewHandler(nil)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	names := false
@@ -197,24 +191,6 @@ func (u *Upstream) String() string { return u.name }
 // HTTP2 reports whether its servers speak HTTP/2 alone: gRPC calls go there, and
 // no WebSockets.
 func (u *Upstream) HTTP2() bool { return u.h2 }
-
-// Streams is where the switch sends HTTP/2 streams: gRPC calls only if the servers
-// speak HTTP/2.
-func (u *Upstream) Streams() h2.Backend {
-	if !u.h2 {
-		return u.handler
-	}
-	return u.relay
-}
-
-// ServeHTTP hands a request on that net/http has taken.
-func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if u.h2 {
-		RefuseHTTP(w, r, u.DoHTTP(w, r, Changes{}))
-		return
-	}
-	u.serveHTTP(w, r)
-}
 
 // Stats are counts of its connections, but for WebSockets, and of what is in
 // flight on them.
@@ -289,29 +265,39 @@ func (u *Upstream) Close() {
 }
 
 // DialHTTP1 opens a connection of its own on which HTTP/1.1 is spoken, for what
-// takes one over: a WebSocket. Where a server cannot be reached it tries another.
-func (u *Upstream) DialHTTP1(ctx context.Context) (net.Conn, error) {
-	a := asking{protocols.CallFrom(ctx), func(string) string { return "" }}
-	u.budget.call()
-	var tried []*server
-	err := errNoServer
-	for {
-		s := u.choose(&a, func(s *server) bool { return slices.Contains(tried, s) })
-		if s == nil {
-			return nil, err
+// takes one over: the WebSocket that a handshake asks for. Where a server cannot be
+// reached it tries another.
+func (u *Upstream) DialHTTP1(ctx context.Context, handshake *http.Request) (nc net.Conn, err error) {
+	a := asking{protocols.CallFrom(ctx), handshake.Header.Get}
+	err = errNoServer
+	u.attempt(ctx, &a, func(s *server) (again bool) {
+		if nc, err = s.dialHTTP1(ctx); err == nil {
+			nc = &tracked{Conn: nc, server: s}
+			return false
 		}
-		nc, failed := s.dialHTTP1(ctx)
-		if failed == nil {
-			return &tracked{Conn: nc, server: s}, nil
-		}
-		err = failed
 		if ctx.Err() != nil {
 			s.ended(unknown)
-			return nil, err
+			return false
 		}
 		s.ended(bad)
-		if tried = append(tried, s); len(tried) > u.opts.Retries.Most || !u.budget.spend() {
-			return nil, err
+		return true
+	})
+	return nc, err
+}
+
+// attempt has a call made at a server, and at another one as long as it says so, there
+// is one, and retries are left. A server that call is given has it in flight: call
+// must see to its end.
+func (u *Upstream) attempt(ctx context.Context, a *asking, call func(*server) (again bool)) {
+	u.budget.call()
+	var tried []*server
+	for {
+		s := u.choose(a, func(s *server) bool { return slices.Contains(tried, s) })
+		if s == nil || !call(s) || len(tried) >= u.opts.Retries.Most || !u.budget.spend() {
+			return
+		}
+		if tried = append(tried, s); !u.pause(ctx, len(tried)) {
+			return
 		}
 	}
 }
