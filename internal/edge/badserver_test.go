@@ -262,6 +262,7 @@ func badHTTP2() map[string]badServer {
 			w.send(ok(s), chunk(s, false, "hello"), frame.AppendGoAway(nil, s, frame.NoError, ""))
 			time.Sleep(50 * time.Millisecond) // the rest comes behind the news
 			w.send(chunk(s, true, "hello"))
+			hang(w) // a close beside an unread body would be a reset, which may cost the client the rest
 			return false
 		}).as("200 hellohello"),
 		"goes away, and does not": h(func(w *frameWriter, s uint32) bool {
@@ -400,6 +401,7 @@ func TestBadServersOfGRPC(t *testing.T) {
 			w.send(frame.AppendGoAway(nil, s, frame.NoError, ""))
 			time.Sleep(50 * time.Millisecond) // the rest comes behind the news
 			trailers(w, s)
+			hang(w)
 			return false
 		},
 		"no trailers": func(w *frameWriter, s uint32) bool { hello(w, s); w.send(chunk(s, true, "")); return true },
