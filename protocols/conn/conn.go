@@ -24,6 +24,7 @@ var ErrReadBudget = errors.New("conn: more bytes than this phase allows")
 // up, until it is routed.
 type Conn struct {
 	raw   net.Conn
+	sock  nbio.Socket // of raw
 	reg   *Registry
 	facts atomic.Pointer[protocols.Conn]
 	ip    netip.Addr // what it counts as in the per-IP bound; invalid if exempt
@@ -211,7 +212,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 // be called while something is written.
 func (c *Conn) Keep() bool {
 	k := new(nbio.Keeper)
-	if !k.Init(c.raw) {
+	if !k.Init(&c.sock) {
 		return false
 	}
 	c.keeper.Store(k)

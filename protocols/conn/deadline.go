@@ -88,7 +88,7 @@ func (c *Conn) again(d *deadline, err error) bool {
 func (c *Conn) readRaw(p []byte) (n int, err error) {
 	c.begin(&c.reading, false)
 	for {
-		n, err = c.raw.Read(p)
+		n, err = c.sock.Read(p)
 		if err == nil || n > 0 || !c.again(&c.reading, err) {
 			break
 		}
@@ -110,7 +110,7 @@ func (c *Conn) writeKept(p []byte) (n int, err error) {
 	c.begin(&c.writing, false)
 	for {
 		var k int
-		k, err = c.raw.Write(p[n:])
+		k, err = c.sock.Write(p[n:])
 		n += k
 		if err == nil || !c.again(&c.writing, err) {
 			break

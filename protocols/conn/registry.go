@@ -119,6 +119,7 @@ type Origin struct {
 func (r *Registry) Add(raw net.Conn, from Origin) (*Conn, Reason) {
 	now := time.Now()
 	c := &Conn{raw: raw, reg: r, deadline: now.Add(r.opts.Deadline), budget: math.MaxInt}
+	c.sock.Init(raw)
 	facts := protocols.Conn{
 		ID:       r.opts.IDPrefix + strconv.FormatUint(r.seq.Add(1), 36),
 		Listener: from.Listener,

@@ -21,7 +21,7 @@ type UpstreamConfig struct {
 	Name string
 	// Dial opens a connection on which HTTP/2 is to be spoken: in plaintext, or
 	// a *tls.Conn that has negotiated h2. One that does not wait when it writes
-	// (nbio.Wrap) spares a goroutine. Required.
+	// (nbio.Conn) spares a goroutine. Required.
 	Dial func(context.Context) (net.Conn, error)
 	// Limits bound what the upstream and its clients may cost.
 	Limits UpstreamLimits

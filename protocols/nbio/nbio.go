@@ -3,15 +3,15 @@ package nbio
 import (
 	"errors"
 	"net"
-	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
 // Keeper stands before a socket's Write, which so never waits. The zero value
 // has no socket: see [Keeper.Init]. It is safe for concurrent use.
 type Keeper struct {
-	raw syscall.RawConn
+	socket *Socket
 
 	mu    sync.Mutex // guards all below; not held while anything waits
 	busy  bool       // Flush is writing: what comes must wait behind it
@@ -20,17 +20,9 @@ type Keeper struct {
 }
 
 // Init names the socket. It reports false if writes to it cannot but wait.
-func (k *Keeper) Init(nc net.Conn) bool {
-	sc, ok := nc.(syscall.Conn)
-	if !ok || !supported {
-		return false
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	k.raw = raw
-	return true
+func (k *Keeper) Init(s *Socket) bool {
+	k.socket = s
+	return s.raw != nil
 }
 
 // ErrTooMuch is returned by a Write that would make a Keeper keep more than 1 MiB:
@@ -44,7 +36,7 @@ func (k *Keeper) Write(p []byte) (n int, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.busy && len(k.kept) == 0 {
-		if n, err = try(k.raw, p); n == len(p) || err != nil {
+		if n, err = k.socket.try(p); n == len(p) || err != nil {
 			return n, err
 		}
 	}
@@ -89,71 +81,58 @@ func (k *Keeper) Flush(write func([]byte) (int, error)) error {
 // mostSpare bounds the buffer that Flush holds on to between two writes.
 const mostSpare = 64 << 10
 
-// errNoSocket is returned by a Keeper without a socket.
-var errNoSocket = errors.New("nbio: no socket")
-
-// try writes once, without waiting.
-func try(raw syscall.RawConn, p []byte) (n int, err error) {
-	if raw == nil {
-		return 0, errNoSocket
-	}
-	a := attempts.Get().(*attempt) //nolint:forcetypeassert // the pool has nothing else
-	a.p = p
-	failed := raw.Write(a.run)
-	n, err = a.n, a.err
-	a.p, a.n, a.err = nil, 0, nil
-	attempts.Put(a)
-	if errors.Is(failed, os.ErrDeadlineExceeded) {
-		return 0, nil // whoever waits finds out whether anybody still wants that deadline
-	}
-	return n, errors.Join(failed, err)
-}
-
-// attempt is one write. Its function is made once: one for each write would be
-// garbage.
-type attempt struct {
-	p   []byte
-	n   int
-	err error
-	run func(fd uintptr) bool
-}
-
-var attempts = sync.Pool{New: func() any {
-	a := new(attempt)
-	a.run = func(fd uintptr) bool {
-		a.n, a.err = write(fd, a.p)
-		return true
-	}
-	return a
-}}
-
-// Conn is a net.Conn whose Write does not wait.
+// Conn is a connection whose socket's calls are [Socket]'s, and whose Write does not
+// wait once Keep was called.
 type Conn struct {
 	net.Conn
 
-	keeper Keeper
+	socket Socket
+	keeper atomic.Pointer[Keeper]
 }
 
-// Wrap makes a connection's writes not wait; nc itself if they cannot but do.
-func Wrap(nc net.Conn) net.Conn {
+// Wrap makes the system calls of a connection's socket this package's.
+func Wrap(nc net.Conn) *Conn {
 	c := &Conn{Conn: nc}
-	if !c.keeper.Init(nc) {
-		return nc
-	}
+	c.socket.Init(nc)
 	return c
 }
 
-// Write writes p, or keeps what the socket does not take.
-func (c *Conn) Write(p []byte) (int, error) { return c.keeper.Write(p) }
+// Read reads from the socket. It waits.
+func (c *Conn) Read(p []byte) (int, error) { return c.socket.Read(p) }
 
-// Keep reports true: Write does not wait.
-func (c *Conn) Keep() bool { return true }
+// Write writes p, or, after Keep, keeps what the socket does not take.
+func (c *Conn) Write(p []byte) (int, error) {
+	if k := c.keeper.Load(); k != nil {
+		return k.Write(p)
+	}
+	return c.socket.Write(p)
+}
+
+// Keep makes Write not wait: from now on what the socket does not take is kept,
+// and leaves with Flush. It reports false if Write can but wait. It must not
+// be called while something is written.
+func (c *Conn) Keep() bool {
+	k := new(Keeper)
+	if !k.Init(&c.socket) {
+		return false
+	}
+	c.keeper.Store(k)
+	return true
+}
 
 // Kept reports whether something waits for Flush.
-func (c *Conn) Kept() bool { return c.keeper.Kept() }
+func (c *Conn) Kept() bool {
+	k := c.keeper.Load()
+	return k != nil && k.Kept()
+}
 
 // Flush writes what was kept. It waits for the socket.
-func (c *Conn) Flush() error { return c.keeper.Flush(c.Conn.Write) }
+func (c *Conn) Flush() error {
+	if k := c.keeper.Load(); k != nil {
+		return k.Flush(c.socket.Write)
+	}
+	return nil
+}
 
 // CloseWrite sends a FIN and leaves the reading side open.
 func (c *Conn) CloseWrite() error {
@@ -161,4 +140,12 @@ func (c *Conn) CloseWrite() error {
 		return cw.CloseWrite()
 	}
 	return errors.ErrUnsupported
+}
+
+// SyscallConn gives access to the socket, for socket options.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	if sc, ok := c.Conn.(syscall.Conn); ok {
+		return sc.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }

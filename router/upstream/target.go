@@ -128,7 +128,11 @@ func (t target) dial(ctx context.Context) (net.Conn, error) {
 		d.Control = control
 		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: unacked / 2, Interval: unacked / 6, Count: 3}
 	}
-	return d.DialContext(ctx, t.network, t.addr)
+	nc, err := d.DialContext(ctx, t.network, t.addr)
+	if err != nil {
+		return nil, err
+	}
+	return nbio.Wrap(nc), nil
 }
 
 // errNoH2 is what a TLS server is told off for.
@@ -141,7 +145,6 @@ func (t target) dialH2(cfg *tls.Config) func(context.Context) (net.Conn, error) 
 		if err != nil {
 			return nil, err
 		}
-		nc = nbio.Wrap(nc)
 		if t.scheme != schemeGRPCS {
 			return nc, nil
 		}
