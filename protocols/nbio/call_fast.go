@@ -1,3 +1,5 @@
+//go:build linux && (amd64 || arm64)
+
 package nbio
 
 import (
@@ -5,16 +7,19 @@ import (
 	"unsafe"
 )
 
+// recv and send are less work for the kernel than read and write, which serve
+// files too.
 const (
 	supported = true
-	sysRead   = syscall.SYS_READ
-	sysWrite  = syscall.SYS_WRITE
+	sysRead   = syscall.SYS_RECVFROM
+	sysWrite  = syscall.SYS_SENDTO
 )
 
 // call reads or writes what can be now, and gives EAGAIN if that is nothing.
 func call(fd uintptr, p []byte, trap uintptr) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p))) //nolint:gosec // the one use of unsafe: see Socket
+		n, _, errno := syscall.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), //nolint:gosec // the one use of unsafe: see Socket
+			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil //nolint:gosec // no more than len(p)
