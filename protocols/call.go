@@ -21,9 +21,7 @@ type Call struct {
 	Conn     *Conn  // the connection it came on; never nil
 	Started  time.Time
 
-	// Header gives the first of the request's fields of a name, in any case, or
-	// "". It is there for guards, while they decide; nil at all other times.
-	Header func(name string) string
+	asked Asked // while guards decide
 
 	id          ID
 	traceparent string
@@ -32,7 +30,12 @@ type Call struct {
 
 	mu       sync.Mutex      // guards the fields below
 	request  context.Context // the request's, until Detach
+	identity *Identity
+	handed   []Field
+	hidden   []string
 	done     []func(Result)
+	onEnd    func(*Refusal)
+	ended    *Refusal
 	finished bool
 	detached bool
 }
@@ -152,7 +155,7 @@ func (c *Call) Detached() bool {
 func (c *Call) Finish(res Result) {
 	c.mu.Lock()
 	done := c.done
-	c.done, c.finished = nil, true
+	c.done, c.onEnd, c.finished = nil, nil, true
 	c.mu.Unlock()
 	for _, d := range slices.Backward(done) {
 		d(res)

@@ -40,23 +40,27 @@ const (
 	ReasonOverloaded             // the server is busy
 	ReasonTooBig                 // of a message or a body
 	ReasonMisdirected            // its host is not its connection's
+	ReasonExpired                // the credentials were good, and have ended
 )
 
-// reasons says what each reason is in HTTP, in gRPC, and for want of a text.
+// reasons says what each reason is in HTTP (RFC 9110, 15), in gRPC, on an open WebSocket
+// (RFC 6455, 7.4), and for want of a text.
 var reasons = [...]struct {
-	http int
-	grpc int
-	text string
+	http  int
+	grpc  int
+	close int // of an open WebSocket
+	text  string
 }{
-	ReasonInternal:        {http.StatusInternalServerError, 13, "internal error"},
-	ReasonUnauthenticated: {http.StatusUnauthorized, 16, "credentials are missing or bad"},
-	ReasonForbidden:       {http.StatusForbidden, 7, "not allowed"},
-	ReasonTooMany:         {http.StatusTooManyRequests, 8, "too many calls"},
-	ReasonOverloaded:      {http.StatusServiceUnavailable, 14, "overloaded"},
-	ReasonTooBig:          {http.StatusRequestEntityTooLarge, 8, "too big"},
+	ReasonInternal:        {http.StatusInternalServerError, 13, 1011, "internal error"},
+	ReasonUnauthenticated: {http.StatusUnauthorized, 16, 1008, "credentials are missing or bad"},
+	ReasonForbidden:       {http.StatusForbidden, 7, 1008, "not allowed"},
+	ReasonTooMany:         {http.StatusTooManyRequests, 8, 1013, "too many calls"},
+	ReasonOverloaded:      {http.StatusServiceUnavailable, 14, 1013, "overloaded"},
+	ReasonTooBig:          {http.StatusRequestEntityTooLarge, 8, 1009, "too big"},
 	// UNKNOWN is what gRPC's clients make of a bare 421 (its http-grpc-status-mapping.md);
 	// UNAVAILABLE would have them try again, on the same connection.
-	ReasonMisdirected: {http.StatusMisdirectedRequest, 2, "this connection is for another host"},
+	ReasonMisdirected: {http.StatusMisdirectedRequest, 2, 1008, "this connection is for another host"},
+	ReasonExpired:     {http.StatusUnauthorized, 16, 1008, "token-expired"},
 }
 
 // Refusal is why a call is not let in, for each protocol to say in its words.
@@ -89,7 +93,7 @@ func RefusalOf(err error) *Refusal {
 
 // HTTP gives the refusal's status and text (RFC 9110, 15), and adds its fields to h.
 func (r *Refusal) HTTP(h http.Header) (status int, text string) {
-	if r.Reason == ReasonUnauthenticated {
+	if r.Reason == ReasonUnauthenticated || r.Reason == ReasonExpired {
 		challenge := r.Challenge
 		if challenge == "" {
 			challenge = "Bearer"
@@ -104,6 +108,44 @@ func (r *Refusal) HTTP(h http.Header) (status int, text string) {
 
 // GRPC gives the refusal's status code and message.
 func (r *Refusal) GRPC() (code int, message string) { return reasons[r.Reason].grpc, r.text() }
+
+// Close gives the close code and the reason with which the refusal ends an open
+// WebSocket.
+func (r *Refusal) Close() (code int, reason string) { return reasons[r.Reason].close, r.text() }
+
+// Quick is a Guard that decides most calls from memory: those need no goroutine of
+// their own.
+type Quick interface {
+	Guard
+	// AdmitNow is Admit if that need not wait. It gives ErrMustWait, and has done
+	// nothing, if it must.
+	AdmitNow(ctx context.Context, call *Call) (context.Context, error)
+}
+
+// ErrMustWait says that a guard cannot decide from memory. See [Quick].
+var ErrMustWait = errors.New("protocols: the guard must wait")
+
+// AdmitNow asks guards one after the other for as long as none must wait. ctx is what the
+// last of them has returned, and rest are those that are still to be asked, by [Admit] in
+// a goroutine; err is the first refusal.
+func AdmitNow(ctx context.Context, guards []Guard, call *Call) (_ context.Context, rest []Guard, err error) {
+	for i, g := range guards {
+		q, ok := g.(Quick)
+		if !ok {
+			return ctx, guards[i:], nil
+		}
+		in, err := q.AdmitNow(ctx, call)
+		switch {
+		case err == ErrMustWait: //nolint:errorlint // on the way of each call, and never wrapped
+			return ctx, guards[i:], nil
+		case err != nil:
+			return ctx, nil, err
+		case in != nil:
+			ctx = in
+		}
+	}
+	return ctx, nil, nil
+}
 
 // Admit asks guards one after the other. ctx is what the last of them has
 // returned; err is the first refusal.

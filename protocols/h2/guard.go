@@ -61,18 +61,38 @@ func (c *client) admit(s *stream, r *Request, end bool, to Backend) {
 // decide asks the guards. A panic of theirs refuses the call.
 func (sw *Switch) decide(a *admission) (in context.Context, err error) {
 	defer func() {
-		a.call.Header = nil
+		a.call.Ask(nil)
 		if p := recover(); p != nil {
 			sw.log.Error("guard panicked", "path", a.call.Path, "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	a.call.Header = func(name string) string { return a.request.Get(strings.ToLower(name)) }
+	a.call.Ask((*asked)(&a.request))
 	in, err = sw.Admit(a.call.In(a.ctx), a.call)
 	if err != nil && a.ctx.Err() == nil && protocols.RefusalOf(err).Reason == protocols.ReasonInternal {
 		sw.log.Error("guard failed", "request", a.call.RequestID(), "path", a.call.Path, "err", err)
 	}
 	return in, err
+}
+
+// asked is a request as guards look at it.
+type asked Request
+
+func (a *asked) Get(name string) string { return (*Request)(a).Get(strings.ToLower(name)) }
+
+func (a *asked) Values(name string) (list []string) {
+	name = strings.ToLower(name)
+	for i := range a.Fields {
+		if a.Fields[i].Name == name {
+			list = append(list, a.Fields[i].Value)
+		}
+	}
+	return list
+}
+
+func (a *asked) Query() string {
+	_, query, _ := strings.Cut(a.Path, "?")
+	return query
 }
 
 // Refuse is where streams go that are refused, before any guard is asked.

@@ -22,7 +22,7 @@ func call(fd uintptr, p []byte, trap uintptr) (int, error) {
 			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
-			return int(n), nil //nolint:gosec // no more than len(p)
+			return int(n), nil
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return 0, syscall.EAGAIN

@@ -141,7 +141,7 @@ func TestNoSocket(t *testing.T) {
 	if c.Keep() {
 		t.Error("writes to a pipe do not wait")
 	}
-	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("Read: %v", err)
 	}
 	if _, err := c.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {

@@ -64,9 +64,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(s.opts.Guards) > 0 {
-		call.Header = r.Header.Get
+		call.Ask((*asked)(r))
 		in, err := protocols.Admit(ctx, s.opts.Guards, call)
-		call.Header = nil
+		call.Ask(nil)
 		if err != nil {
 			s.refuse(rw, call, err)
 			return
@@ -80,6 +80,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	s.opts.Handler.ServeHTTP(rw, r)
 }
+
+// asked is a request as guards look at it.
+type asked http.Request
+
+func (a *asked) Get(name string) string      { return a.Header.Get(name) }
+func (a *asked) Values(name string) []string { return a.Header.Values(name) }
+func (a *asked) Query() string               { return a.URL.RawQuery }
 
 // refuse says in the call's own protocol that a guard has not let it in.
 func (s *Server) refuse(w http.ResponseWriter, call *protocols.Call, err error) {
