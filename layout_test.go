@@ -142,7 +142,7 @@ var oneImporter = []struct {
 	{"github.com/caddyserver/certmagic", []string{"certs/acme"}, "it opens listeners and has defaults of its own; the fence stands there"},
 	{"github.com/mholt/acmez", []string{"certs/acme"}, "certmagic's ACME client; the two go together"},
 	{"go.uber.org/zap", []string{"certs/acme"}, "certmagic logs with it; everybody else has log/slog"},
-	{"github.com/golang-jwt/jwt/v5", []string{"router/auth"}, "it takes what is no date for a date, and any salt and curve; what is checked before and after stands there"},
+	{"github.com/golang-jwt/jwt/v5", []string{"router/auth"}, "it takes what is no date for a date, and any curve; what is checked before and after stands there"},
 	{"go.yaml.in/yaml/v4", []string{"router/config", "deploy"}, "it is young; deploy's test reads manifests; and a file that others read would have rules of their own"},
 	{"github.com/santhosh-tekuri/jsonschema/v6", []string{"router/config"}, "only a test asks whether the schema is one; the binary prints it and does not need it"},
 	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/big"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -464,5 +465,18 @@ func TestJWTLog(t *testing.T) {
 	_, err := g.Check(t.Context(), token)
 	if err == nil || err.Error() != "token refused: audience" {
 		t.Errorf("Check: %v", err)
+	}
+}
+
+// docs/jwt.md explains every reason for which a token may be refused.
+func TestJWTReasonsAreDocumented(t *testing.T) {
+	b, err := os.ReadFile("../../docs/jwt.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, why := range auth.JWTReasons() {
+		if !strings.Contains(string(b), "`"+why.String()+"`") {
+			t.Errorf("docs/jwt.md does not explain `%s`", why)
+		}
 	}
 }
