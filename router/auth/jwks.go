@@ -28,8 +28,8 @@ type JWKSOptions struct {
 	// Every is how often they are fetched if the answer does not say (Cache-Control: max-age, from
 	// 1 min to 24 h). Zero is 1 h.
 	Every time.Duration
-	// Client fetches. Nil is one of our own, which follows three redirects, and none
-	// away from https. Whichever it is, it has 5 s.
+	// Client fetches. Nil is one of our own, which uses no proxy and follows three
+	// redirects, none away from https. Whichever it is, it has 5 s.
 	Client *http.Client
 	// Log receives changes: keys that cannot be fetched at Warn, once, and all else at Info. Nil discards.
 	Log *slog.Logger

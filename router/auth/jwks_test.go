@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -426,6 +427,24 @@ func TestJWKSRedirects(t *testing.T) {
 	}
 	if err := keys.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "more than 3 redirects") {
 		t.Error(err)
+	}
+}
+
+// Whoever answers by https must be who the URL names.
+func TestJWKSCertificate(t *testing.T) {
+	m := minted(t)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, published(t, m)) }))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	for client, want := range map[*http.Client]string{nil: "certificate", srv.Client(): ""} {
+		keys, err := auth.NewJWKS(auth.JWKSOptions{URL: srv.URL, Client: client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := keys.Fetch(t.Context()); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,10 +50,10 @@ func TestSessionFromMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := jwtGuard(t, nil)
 		token := jwtGood(map[string]any{"exp": time.Now().Add(time.Minute).Unix()})
-		ended := 0
+		var ended atomic.Int64
 		for range 3 {
 			call, ctx := jwtCall(protocols.WebSocket, "Authorization: Bearer "+token)
-			call.OnEnd(func(*protocols.Refusal) { ended++ })
+			call.OnEnd(func(*protocols.Refusal) { ended.Add(1) })
 			if why := jwtTry(t, g, call, ctx); why != "" {
 				t.Fatalf("refused for %s", why)
 			}
@@ -62,8 +63,8 @@ func TestSessionFromMemory(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if ended != 3 {
-			t.Errorf("%d of 3 calls ended", ended)
+		if n := ended.Load(); n != 3 {
+			t.Errorf("%d of 3 calls ended", n)
 		}
 	})
 }

@@ -254,15 +254,17 @@ func sourceFromQuery(call *protocols.Call, name string) (token string, why JWTRe
 // places that could have been looked at. The Authorization field and cookies go on: servers
 // may want to look for themselves, and neither is written down as URLs are.
 func sourceSpend(call *protocols.Call, from []Source) {
-	if call.Protocol != protocols.WebSocket {
-		return
-	}
 	for _, s := range from {
 		switch s.kind {
-		case sourceQuery:
-			call.Hide(s.name)
+		case sourceQuery: // also of a request that may not have it there
+			if _, why := sourceFromQuery(call, s.name); why != JWTMissing {
+				call.Hide(s.name)
+			}
 		case sourceSubprotocol:
-			if _, rest, why := sourceFromSubprotocol(call); why == 0 {
+			if call.Protocol != protocols.WebSocket {
+				continue
+			}
+			if _, rest, why := sourceFromSubprotocol(call); why != JWTMissing {
 				call.Hand("Sec-WebSocket-Protocol", rest)
 			}
 		case sourceHeader, sourceCookie:

@@ -84,7 +84,8 @@ func (j *JWT) verify(ctx context.Context, token string) (*jwtEntry, JWTReason) {
 	case err != nil:
 		return nil, JWTClaims // it found what was not found here
 	}
-	e.token, e.generation = token, generation
+	// A copy: the field it stood in may be a piece of a larger buffer.
+	e.token, e.generation = strings.Clone(token), generation
 	if j.cache != nil {
 		j.cache.put(e)
 	}
