@@ -89,13 +89,14 @@ var mayImport = []struct {
 	{"certs/acme", nil, "a certs.Source by its methods alone; nothing else is to link a CA's client"},
 	{"proto/", nil, "generated code is for any client"},
 	{"router/upstream", []string{"protocols", "protocols/h2", "protocols/nbio", "protocols/proxy"}, "it dials for the switch, and knows no client"},
+	{"router/auth", []string{"protocols"}, "a guard knows calls, and neither wires nor routes"},
 	{"router/config", []string{"router/upstream"}, "a file's meaning is for others to act on; what a server's URL may be, upstream says"},
 	{"router", []string{"protocols/", "certs", "router/upstream"}, "router knows wires and policies both"},
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
 	{"internal/systemd", nil, "a service manager knows nothing of what the service serves"},
 	{"internal/edge", []string{"internal/systemd", "router", "router/", "protocols/", "certs", "certs/", "proto/"}, "assembles everything for the binary"},
 	{"internal/", []string{"internal/", "router", "router/", "protocols/", "certs", "proto/", "oneporttest"}, "test tools may look at everything"},
-	{"cmd/oneport", []string{"internal/edge", "internal/systemd", "router", "protocols/rest", "certs", "router/config"}, "main only connects the process to the library"},
+	{"cmd/oneport", []string{"internal/edge", "internal/systemd", "router", "protocols/rest", "certs", "router/config", "router/auth"}, "main only connects the process to the library"},
 	{"examples/", []string{"router", "protocols/", "certs", "proto/", "oneporttest", "examples/"}, "an example uses what an embedder can use: nothing internal"},
 	{"deploy", nil, "files for other programs: only its test looks at them"},
 	{"bench", []string{"router", "router/config", "protocols/", "certs", "proto/", "internal/edge", "internal/testkit"}, "compares our handlers with the same ones on their own ports, and the edge with others"},
@@ -141,6 +142,7 @@ var oneImporter = []struct {
 	{"github.com/caddyserver/certmagic", []string{"certs/acme"}, "it opens listeners and has defaults of its own; the fence stands there"},
 	{"github.com/mholt/acmez", []string{"certs/acme"}, "certmagic's ACME client; the two go together"},
 	{"go.uber.org/zap", []string{"certs/acme"}, "certmagic logs with it; everybody else has log/slog"},
+	{"github.com/golang-jwt/jwt/v5", []string{"router/auth"}, "it takes what is no date for a date, and any curve; what is checked before and after stands there"},
 	{"go.yaml.in/yaml/v4", []string{"router/config", "deploy"}, "it is young; deploy's test reads manifests; and a file that others read would have rules of their own"},
 	{"github.com/santhosh-tekuri/jsonschema/v6", []string{"router/config"}, "only a test asks whether the schema is one; the binary prints it and does not need it"},
 	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},
@@ -164,7 +166,7 @@ func TestLibrariesHaveOneImporter(t *testing.T) {
 
 // An embedder links what it uses: no Redis, no ACME, no OpenTelemetry SDK.
 func TestEmbeddingIsLean(t *testing.T) {
-	forbidden := []string{"redis", "certmagic", "acmez", "go.uber.org/zap", "go.opentelemetry.io/otel/sdk", "centrifuge", "prometheus", "cobra", "yaml.in", "jsonschema"}
+	forbidden := []string{"redis", "certmagic", "acmez", "go.uber.org/zap", "go.opentelemetry.io/otel/sdk", "centrifuge", "prometheus", "cobra", "yaml.in", "jsonschema", "golang-jwt"}
 	for _, p := range list(t) {
 		if p.rel() != "examples/embed" {
 			continue
