@@ -1,0 +1,114 @@
+package limit
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Store counts for several instances. router/redisstore has one.
+type Store interface {
+	// Take takes n calls of a key's, whose rate and burst are those, if it may have
+	// them; else retryAfter is when it may. With n = 0 it only looks. It must return when
+	// ctx ends, and be safe for concurrent use.
+	Take(ctx context.Context, key string, rate Rate, burst, n int) (allowed bool, retryAfter time.Duration, err error)
+}
+
+// The bounds of what a store may cost. What a call waits for it is less than the 5 ms that
+// are promised, for a timer may be late on a busy machine.
+const (
+	patience   = 4 * time.Millisecond
+	probeEvery = time.Second
+	probeFor   = 500 * time.Millisecond
+)
+
+// Shared is a Store with a circuit breaker. All limiters that use a store have one Shared. When
+// the store gives an error, or no answer within 4 ms, it is left alone: no call waits
+// for it, until it has answered in time to a probe, which runs beside calls, at once and then once a second,
+// for as long as calls come.
+type Shared struct {
+	store  Store
+	epoch  time.Time
+	down   atomic.Bool
+	next   atomic.Int64 // when it may be probed, in ns since epoch
+	failed atomic.Uint64
+
+	mu     sync.Mutex // guards closed, and what is added to work
+	closed bool
+	work   sync.WaitGroup
+	ctx    context.Context //nolint:containedctx // of probes, which no call's end ends
+	cancel context.CancelFunc
+}
+
+// Share makes a Store fit for calls. It is to be closed, after the last limiter's last call.
+func Share(store Store) *Shared {
+	s := &Shared{store: store, epoch: time.Now()}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Close ends what probes the store, and waits for it. The store remains open.
+func (s *Shared) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.work.Wait()
+}
+
+// Down reports whether the store is left alone, and Failed how often a call has found that
+// it is to be.
+func (s *Shared) Down() bool { return s.down.Load() }
+
+// Failed counts the calls that had an error or no answer from the store.
+func (s *Shared) Failed() uint64 { return s.failed.Load() }
+
+// take asks the store for a call.
+func (s *Shared) take(ctx context.Context, key string, n *numbers) (allowed bool, retry time.Duration, err error) {
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	allowed, retry, err = s.store.Take(asking, key, n.rate, n.burst, 1)
+	if err != nil && ctx.Err() == nil {
+		s.failed.Add(1)
+		s.down.Store(true)
+	}
+	return allowed, retry, err
+}
+
+// probe looks whether the store is back, if it is time to.
+func (s *Shared) probe(name string, n *numbers) {
+	now, next := int64(time.Since(s.epoch)), s.next.Load()
+	if now < next || !s.next.CompareAndSwap(next, now+int64(probeEvery)) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	key, rate, burst := name+" probe", n.rate, n.burst
+	s.work.Go(func() {
+		// The first one may have to connect.
+		if err := s.look(key, rate, burst, probeFor); err != nil {
+			return
+		}
+		if err := s.look(key, rate, burst, patience); err == nil {
+			s.down.Store(false)
+		}
+	})
+}
+
+var errSlow = errors.New("limit: the store is slow")
+
+func (s *Shared) look(key string, rate Rate, burst int, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(s.ctx, within)
+	defer cancel()
+	begun := time.Now()
+	_, _, err := s.store.Take(ctx, key, rate, burst, 0)
+	if err == nil && time.Since(begun) > within {
+		return errSlow
+	}
+	return err
+}
