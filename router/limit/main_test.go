@@ -72,3 +72,5 @@ func mustRefuse(t testing.TB, g protocols.Quick, call *protocols.Call, reason pr
 	}
 	return r
 }
+
+func addrPort(a [16]byte) netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom16(a), 4711) }

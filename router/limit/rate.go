@@ -51,7 +51,7 @@ func ParseRate(s string) (Rate, error) {
 
 // String is what ParseRate reads: "50/s".
 func (r Rate) String() string {
-	unit := r.Every.String()
+	var unit string
 	switch r.Every {
 	case time.Second:
 		unit = "s"
@@ -59,6 +59,8 @@ func (r Rate) String() string {
 		unit = "m"
 	case time.Hour:
 		unit = "h"
+	default:
+		unit = r.Every.String()
 	}
 	return strconv.Itoa(r.Calls) + "/" + unit
 }

@@ -2,7 +2,6 @@ package limit
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,25 +89,20 @@ func (s *Shared) probe(name string, n *numbers) {
 	}
 	key, rate, burst := name+" probe", n.rate, n.burst
 	s.work.Go(func() {
-		// The first one may have to connect.
-		if err := s.look(key, rate, burst, probeFor); err != nil {
-			return
+		begun := time.Now()
+		err := s.look(key, rate, burst, probeFor)
+		if err == nil && time.Since(begun) > patience { // it may have had to connect
+			err = s.look(key, rate, burst, patience)
 		}
-		if err := s.look(key, rate, burst, patience); err == nil {
+		if err == nil {
 			s.down.Store(false)
 		}
 	})
 }
 
-var errSlow = errors.New("limit: the store is slow")
-
 func (s *Shared) look(key string, rate Rate, burst int, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(s.ctx, within)
 	defer cancel()
-	begun := time.Now()
 	_, _, err := s.store.Take(ctx, key, rate, burst, 0)
-	if err == nil && time.Since(begun) > within {
-		return errSlow
-	}
 	return err
 }

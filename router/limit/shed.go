@@ -5,6 +5,7 @@ import (
 	"math"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,6 +106,7 @@ func (s *Shed) judge(r reading) {
 		memory *= 0.9
 	case shedLatency:
 		latency /= 2
+	default:
 	}
 	why := shedNothing
 	switch {
@@ -196,8 +198,8 @@ func quantile(h *metrics.Float64Histogram, before []uint64) float64 {
 		return 0
 	}
 	above := all / 100
-	for i := len(h.Counts) - 1; i >= 0; i-- {
-		if n := h.Counts[i] - before[i]; n <= above {
+	for i, n := range slices.Backward(h.Counts) {
+		if n -= before[i]; n <= above {
 			above -= n
 			continue
 		}

@@ -6,6 +6,8 @@ import (
 	"github.com/oneport-edge/oneport/protocols"
 )
 
+const tooManyAtATime = "too many calls at a time"
+
 // outcome is what became of a call.
 type outcome uint8
 
@@ -29,10 +31,10 @@ var outcomes = [numOutcomes]struct {
 	admitted:      {name: "admitted"},
 	overRate:      {"rate", protocols.ReasonTooMany, ""},
 	sharedRate:    {"shared_rate", protocols.ReasonTooMany, ""},
-	queueFull:     {"queue_full", protocols.ReasonOverloaded, "too many calls at a time"},
-	waitedTooLong: {"waited", protocols.ReasonOverloaded, "too many calls at a time"},
-	tooSoon:       {"deadline", protocols.ReasonOverloaded, "too many calls at a time"},
-	gone:          {"gone", protocols.ReasonOverloaded, "too many calls at a time"},
+	queueFull:     {"queue_full", protocols.ReasonOverloaded, tooManyAtATime},
+	waitedTooLong: {"waited", protocols.ReasonOverloaded, tooManyAtATime},
+	tooSoon:       {"deadline", protocols.ReasonOverloaded, tooManyAtATime},
+	gone:          {"gone", protocols.ReasonOverloaded, tooManyAtATime},
 	storeDown:     {"store_down", protocols.ReasonOverloaded, "calls cannot be counted"},
 }
 

@@ -28,11 +28,11 @@ type Options struct {
 
 // The bounds of what Redis may cost.
 const (
-	dialFor    = time.Second      // to connect, to the end of AUTH
-	answerFor  = time.Second      // for an answer that nobody waits for any more
-	silentFor  = 2 * time.Second  // between pings that are not answered: then the connection is closed
-	pingEvery  = time.Second      // on an idle connection
-	inFlight   = 1024             // commands that Redis has not answered
+	dialFor    = time.Second     // to connect, to the end of AUTH
+	answerFor  = time.Second     // for an answer that nobody waits for any more
+	silentFor  = 2 * time.Second // between pings that are not answered: then the connection is closed
+	pingEvery  = time.Second     // on an idle connection
+	inFlight   = 1024            // commands that Redis has not answered
 	gatherFor  = 20 * time.Microsecond
 	bufferSize = 64 << 10
 )
@@ -76,7 +76,8 @@ func (o *Options) client() (c rueidis.ClientOption, err error) {
 	if err != nil {
 		return c, errURL // not err, which quotes the URL
 	}
-	network, address, db := "tcp", "", strings.TrimPrefix(u.Path, "/")
+	var address string
+	network, db := "tcp", strings.TrimPrefix(u.Path, "/")
 	switch u.Scheme {
 	case "unix":
 		network, address, db = "unix", u.Path, u.Query().Get("db")
