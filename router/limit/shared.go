@@ -18,14 +18,16 @@ type Store interface {
 // The bounds of what a store may cost. What a call waits for it is less than the 5 ms that
 // are promised, for a timer may be late on a busy machine.
 const (
-	patience   = 4 * time.Millisecond
-	probeEvery = time.Second
-	probeFor   = 500 * time.Millisecond
+	patience     = 4 * time.Millisecond
+	probeFor     = 500 * time.Millisecond
+	firstPause   = 10 * time.Millisecond
+	longestPause = time.Second
 )
 
 // Shared is a Store with a circuit breaker. All limiters that use a store have one Shared. When
 // the store gives an error, or no answer within 4 ms, it is left alone: no call waits
-// for it, until it has answered in time to a probe, which runs beside calls, at once and then once a second,
+// for it, until it has answered a probe in 4 ms. Probes run beside calls, one at a time: at once, for
+// most of the time it is the machine that was busy, then after 10 ms, 20 ms, and so on up to a second,
 // for as long as calls come.
 type Shared struct {
 	store  Store
@@ -34,11 +36,13 @@ type Shared struct {
 	next   atomic.Int64 // when it may be probed, in ns since epoch
 	failed atomic.Uint64
 
-	mu     sync.Mutex // guards closed, and what is added to work
-	closed bool
-	work   sync.WaitGroup
-	ctx    context.Context //nolint:containedctx // of probes, which no call's end ends
-	cancel context.CancelFunc
+	mu      sync.Mutex // guards the fields below, and what is added to work
+	pause   time.Duration
+	probing bool
+	closed  bool
+	work    sync.WaitGroup
+	ctx     context.Context //nolint:containedctx // of probes, which no call's end ends
+	cancel  context.CancelFunc
 }
 
 // Share makes a Store fit for calls. It is to be closed, after the last limiter's last call.
@@ -71,32 +75,44 @@ func (s *Shared) take(ctx context.Context, key string, n *numbers) (allowed bool
 	allowed, retry, err = s.store.Take(asking, key, n.rate, n.burst, 1)
 	if err != nil && ctx.Err() == nil {
 		s.failed.Add(1)
-		s.down.Store(true)
+		if s.down.CompareAndSwap(false, true) {
+			s.mu.Lock()
+			s.pause = 0
+			s.next.Store(0)
+			s.mu.Unlock()
+			s.probe(key, n)
+		}
 	}
 	return allowed, retry, err
 }
 
 // probe looks whether the store is back, if it is time to.
-func (s *Shared) probe(name string, n *numbers) {
-	now, next := int64(time.Since(s.epoch)), s.next.Load()
-	if now < next || !s.next.CompareAndSwap(next, now+int64(probeEvery)) {
+func (s *Shared) probe(key string, n *numbers) {
+	if int64(time.Since(s.epoch)) < s.next.Load() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || s.probing || int64(time.Since(s.epoch)) < s.next.Load() || !s.down.Load() {
 		return
 	}
-	key, rate, burst := name+" probe", n.rate, n.burst
+	s.probing = true
+	rate, burst := n.rate, n.burst
 	s.work.Go(func() {
 		begun := time.Now()
 		err := s.look(key, rate, burst, probeFor)
 		if err == nil && time.Since(begun) > patience { // it may have had to connect
 			err = s.look(key, rate, burst, patience)
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.probing = false
 		if err == nil {
 			s.down.Store(false)
+			return
 		}
+		s.pause = min(max(2*s.pause, firstPause), longestPause)
+		s.next.Store(int64(begun.Sub(s.epoch) + s.pause))
 	})
 }
 
