@@ -1,0 +1,2 @@
+// Package auth has guards that find out who asks, and whether they may.
+package auth
