@@ -4,6 +4,7 @@
 //	oneport serve    # stand before other servers, as a file says; check, explain, reload, schema
 //	oneport proxy    # the same without a file
 //	oneport certs    # a local CA and a certificate
+//	oneport apikey   # an API key, and the line for the file of keys
 //	oneport version
 //
 // This package connects the process to the library: flags, signals, systemd,
