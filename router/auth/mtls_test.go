@@ -6,6 +6,7 @@ import (
 	"crypto/x509/pkix"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,21 +205,22 @@ func TestMTLSEndsWhatItHasOpened(t *testing.T) {
 			leaf := certOf("alice")
 			call, finished := certCall(t, protocol, leaf), certCall(t, protocol, leaf)
 			m := mtlsOf(t, "")
-			var ended *protocols.Refusal
+			var told atomic.Pointer[protocols.Refusal]
 			for _, c := range []*protocols.Call{call, finished} {
 				if err := admit(t, m, c); err != nil {
 					t.Fatal(err)
 				}
-				c.OnEnd(func(why *protocols.Refusal) { ended = why })
+				c.OnEnd(told.Store)
 			}
 			finished.Finish(protocols.Result{})
 			time.Sleep(time.Hour - time.Second)
 			synctest.Wait()
-			if ended != nil {
-				t.Fatalf("%v: ended early: %v", protocol, ended)
+			if why := told.Load(); why != nil {
+				t.Fatalf("%v: ended early: %v", protocol, why)
 			}
 			time.Sleep(time.Second)
 			synctest.Wait()
+			ended := told.Load()
 			if (ended != nil) != ends {
 				t.Fatalf("%v: ended: %v", protocol, ended)
 			}

@@ -93,8 +93,8 @@ func TestTicketsEnd(t *testing.T) {
 		if err := admit(t, tickets, call); err != nil {
 			t.Fatal(err)
 		}
-		var ended *protocols.Refusal
-		call.OnEnd(func(why *protocols.Refusal) { ended = why })
+		var ended atomic.Pointer[protocols.Refusal]
+		call.OnEnd(ended.Store)
 		time.Sleep(time.Nanosecond)
 		wantReason(t, admit(t, tickets, callOf(t, protocols.WebSocket, "/ws?ticket="+late)), protocols.ReasonUnauthenticated)
 
@@ -103,8 +103,8 @@ func TestTicketsEnd(t *testing.T) {
 		last := issue(t, tickets, who)
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
-		if ended == nil || ended.Reason != protocols.ReasonExpired {
-			t.Errorf("the WebSocket outlives its identity: %v", ended)
+		if why := ended.Load(); why == nil || why.Reason != protocols.ReasonExpired {
+			t.Errorf("the WebSocket outlives its identity: %v", why)
 		}
 		wantReason(t, admit(t, tickets, callOf(t, protocols.WebSocket, "/ws?ticket="+last)), protocols.ReasonExpired)
 	})
