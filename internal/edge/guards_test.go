@@ -204,6 +204,9 @@ func TestSessionsEndWithTheirTokens(t *testing.T) {
 			t.Fatal(name, err, res)
 		}
 		defer c.Close()
+		if got := res.Header.Get("Sec-Websocket-Protocol"); (name == "subprotocol") != (got == "bearer") {
+			t.Errorf("%s: the handshake is answered with subprotocol %q", name, got)
+		}
 		sockets[name] = c
 	}
 	stream, err := echov1.NewEchoClient(port.GRPC()).Bidi(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token))
