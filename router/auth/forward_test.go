@@ -305,6 +305,73 @@ func TestForwardTimes(t *testing.T) {
 	})
 }
 
+// What is logged of failures is bounded, however often strangers bring them about.
+func TestForwardLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		status := 0
+		f := forwardOf(t, auth.ForwardOptions{Log: slog.New(slog.NewTextHandler(&log, nil)), Authority: says(func(context.Context, auth.Question) (auth.Verdict, error) {
+			return auth.Verdict{Status: status}, nil
+		})})
+		for range 100 {
+			for _, status = range []int{404, 200} {
+				_ = admit(t, f, callOf(t, protocols.HTTP, "/"))
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		if n := strings.Count(log.String(), "\n"); n != 4 {
+			t.Errorf("%d lines in 20 s:\n%s", n, &log)
+		}
+	})
+}
+
+func TestForwardIdentity(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fields  []protocols.Field
+		who     string
+		expires time.Duration
+		fails   bool
+	}{
+		"nobody":            {nil, "", 0, false},
+		"somebody":          {[]protocols.Field{{Name: "x-who", Value: "alice"}, {Name: "x-left", Value: ""}}, "alice", 0, false},
+		"for a minute":      {[]protocols.Field{{Name: "X-Who", Value: "alice"}, {Name: "x-left", Value: "60"}}, "alice", time.Minute, false},
+		"anybody, a minute": {[]protocols.Field{{Name: "X-Left", Value: "60"}}, "", time.Minute, false},
+		"two":               {[]protocols.Field{{Name: "X-Who", Value: "alice"}, {Name: "X-Who", Value: "bob"}}, "", 0, true},
+		"two times":         {[]protocols.Field{{Name: "X-Left", Value: "60"}, {Name: "X-Left", Value: "61"}}, "", 0, true},
+		"no number":         {[]protocols.Field{{Name: "X-Left", Value: "1m"}}, "", 0, true},
+		"negative":          {[]protocols.Field{{Name: "X-Left", Value: "-1"}}, "", 0, true},
+		"too large":         {[]protocols.Field{{Name: "X-Left", Value: "9223372036854775807"}}, "", 0, true},
+		"not UTF-8":         {[]protocols.Field{{Name: "X-Who", Value: "al\xffice"}}, "", 0, true},
+		"another's field":   {[]protocols.Field{{Name: "X-User-Id", Value: "alice"}}, "", 0, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := forwardOf(t, auth.ForwardOptions{Identity: "X-Who", Expires: "X-Left", By: "sso", Authority: says(func(context.Context, auth.Question) (auth.Verdict, error) {
+				return auth.Verdict{Status: 200, Fields: tc.fields}, nil
+			})})
+			call := callOf(t, protocols.WebSocket, "/")
+			err := admit(t, f, call)
+			if tc.fails {
+				wantReason(t, err, protocols.ReasonOverloaded)
+				if call.Identity() != nil {
+					t.Errorf("%s: identity %v", name, call.Identity())
+				}
+				return
+			}
+			id := call.Identity()
+			if err != nil || (id != nil) != (tc.who != "") || id != nil && (id.Subject != tc.who || id.By != "sso" || id.Expires.IsZero() != (tc.expires == 0)) {
+				t.Fatalf("%s: %v, %+v", name, err, id)
+			}
+			var ended atomic.Int64
+			begun := time.Now()
+			call.OnEnd(func(*protocols.Refusal) { ended.Store(int64(time.Since(begun))) })
+			time.Sleep(time.Hour)
+			if got := time.Duration(ended.Load()); got != tc.expires {
+				t.Errorf("%s: ended after %v, want %v", name, got, tc.expires)
+			}
+		})
+	}
+}
+
 func TestForwardIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var now, most atomic.Int64
@@ -408,6 +475,7 @@ func TestForwardOptions(t *testing.T) {
 		{Authority: nobody, Fields: []string{"X-Forwarded-Uri"}},
 		{Authority: nobody, Remove: []string{"Transfer-Encoding"}},
 		{Authority: nobody, Identity: "a:b"},
+		{Authority: nobody, Expires: "a b"},
 	} {
 		if _, err := auth.NewForward(opts); err == nil {
 			t.Errorf("%+v is taken", opts)
