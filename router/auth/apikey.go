@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/oneport-edge/oneport/protocols"
@@ -78,10 +79,57 @@ type APIKeysOptions struct {
 // would only cost time, on each call. Keys are looked up by that hash, in a map: how long
 // this takes tells of bits of a hash, which say nothing of a key.
 //
-// A key goes no further than this port. No key is known until Load.
+// A key goes no further than this port. No key is known until Load. One that is no longer there after
+// another Load ends the gRPC calls and WebSockets it has opened.
 type APIKeys struct {
-	opts APIKeysOptions
-	keys atomic.Pointer[map[[sha256.Size]byte]string]
+	opts    APIKeysOptions
+	keys    atomic.Pointer[keySet]
+	loading sync.Mutex // held while keys are replaced; before any apiKey.mu
+}
+
+type keySet map[[sha256.Size]byte]*apiKey
+
+// apiKey is a key, and what it has opened. It stays the same while its line does.
+type apiKey struct {
+	owner string
+
+	mu    sync.Mutex // guards the fields below
+	calls map[*protocols.Call]struct{}
+	gone  bool
+}
+
+// open says that the key has opened a call, which is to end with it. It is false if the
+// key has gone meanwhile.
+func (k *apiKey) open(call *protocols.Call) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.gone {
+		return false
+	}
+	if call.Protocol != protocols.HTTP { // an ordinary request is let finish
+		if k.calls == nil {
+			k.calls = make(map[*protocols.Call]struct{})
+		}
+		k.calls[call] = struct{}{}
+	}
+	return true
+}
+
+func (k *apiKey) done(call *protocols.Call) {
+	k.mu.Lock()
+	delete(k.calls, call)
+	k.mu.Unlock()
+}
+
+// end ends what the key has opened.
+func (k *apiKey) end() {
+	k.mu.Lock()
+	calls := k.calls
+	k.gone, k.calls = true, nil
+	k.mu.Unlock()
+	for call := range calls {
+		call.End(&protocols.Refusal{Reason: protocols.ReasonUnauthenticated, Text: "the key is no longer good"})
+	}
 }
 
 // NewAPIKeys gives a guard without keys, which lets nobody in.
@@ -96,7 +144,7 @@ func NewAPIKeys(opts APIKeysOptions) *APIKeys {
 		opts.By = "keys"
 	}
 	k := &APIKeys{opts: opts}
-	k.keys.Store(&map[[sha256.Size]byte]string{})
+	k.keys.Store(new(keySet))
 	return k
 }
 
@@ -115,7 +163,7 @@ func (k *APIKeys) Load(file string) error {
 
 // Read is Load of what r has; name is what errors call it.
 func (k *APIKeys) Read(r io.Reader, name string) error {
-	keys := make(map[[sha256.Size]byte]string)
+	keys := make(keySet)
 	where := make(map[[sha256.Size]byte]int)
 	var problems []error
 	wrong := func(line int, format string, args ...any) {
@@ -142,7 +190,7 @@ func (k *APIKeys) Read(r io.Reader, name string) error {
 			wrong(n, "more than %d keys", mostKeys)
 			return errors.Join(problems...)
 		default:
-			keys[sum], where[sum] = owner, n
+			keys[sum], where[sum] = &apiKey{owner: owner}, n
 		}
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
@@ -153,8 +201,25 @@ func (k *APIKeys) Read(r io.Reader, name string) error {
 	if len(problems) > 0 {
 		return errors.Join(problems...)
 	}
-	k.keys.Store(&keys)
+	k.replace(keys)
 	return nil
+}
+
+func (k *APIKeys) replace(keys keySet) {
+	k.loading.Lock()
+	defer k.loading.Unlock()
+	before := *k.keys.Load()
+	for sum, key := range keys {
+		if old, ok := before[sum]; ok && old.owner == key.owner {
+			keys[sum] = old
+		}
+	}
+	k.keys.Store(&keys)
+	for sum, key := range before {
+		if keys[sum] != key {
+			key.end()
+		}
+	}
 }
 
 // parseKeyLine reads a line that has a key. The problem, if there is one, does not repeat
@@ -186,15 +251,18 @@ func (k *APIKeys) Admit(ctx context.Context, call *protocols.Call) (context.Cont
 // AdmitNow implements [protocols.Quick].
 func (k *APIKeys) AdmitNow(ctx context.Context, call *protocols.Call) (context.Context, error) {
 	k.Clean(call)
-	key, ok := k.find(call)
+	token, ok := k.find(call)
 	if !ok {
 		return ctx, &protocols.Refusal{Reason: protocols.ReasonUnauthenticated, Challenge: "Bearer"}
 	}
-	owner, ok := k.owner(key)
-	if !ok {
+	key := k.lookUp(token)
+	if key == nil || !key.open(call) {
 		return ctx, &protocols.Refusal{Reason: protocols.ReasonUnauthenticated, Challenge: `Bearer error="invalid_token"`}
 	}
-	call.Identify(&protocols.Identity{Subject: owner, By: k.opts.By})
+	if call.Protocol != protocols.HTTP {
+		call.OnDone(func(protocols.Result) { key.done(call) })
+	}
+	call.Identify(&protocols.Identity{Subject: key.owner, By: k.opts.By})
 	return ctx, nil
 }
 
@@ -211,11 +279,7 @@ func (k *APIKeys) Clean(call *protocols.Call) {
 
 // isOurs says whether a Bearer token is meant as a key.
 func (k *APIKeys) isOurs(token string) bool {
-	if strings.HasPrefix(token, k.opts.Prefix) {
-		return true
-	}
-	_, known := k.owner(token)
-	return known
+	return strings.HasPrefix(token, k.opts.Prefix) || k.lookUp(token) != nil
 }
 
 // find gives the one key of a request. With more than one there is none: the server
@@ -235,13 +299,12 @@ func (k *APIKeys) find(call *protocols.Call) (key string, ok bool) {
 	return key, n == 1
 }
 
-// owner gives the name of a key's owner.
-func (k *APIKeys) owner(key string) (string, bool) {
-	if key == "" || len(key) > maxKey {
-		return "", false
+// lookUp gives the key of a token; nil if it is none.
+func (k *APIKeys) lookUp(token string) *apiKey {
+	if token == "" || len(token) > maxKey {
+		return nil
 	}
-	name, ok := (*k.keys.Load())[sha256.Sum256([]byte(key))]
-	return name, ok
+	return (*k.keys.Load())[sha256.Sum256([]byte(token))]
 }
 
 // bearerKey gives the token of an Authorization field (RFC 6750, 2.1).

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/oneport-edge/oneport/protocols"
@@ -166,6 +168,82 @@ func TestAPIKeysFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantReason(t, admit(t, k, callOf(t, protocols.HTTP, "/", "X-API-Key", key)), protocols.ReasonUnauthenticated)
+}
+
+// A key that goes ends what it has opened, and nothing else.
+func TestAPIKeysEndWhatTheyHaveOpened(t *testing.T) {
+	key, line := newKey(t, "ci")
+	other, otherLine := newKey(t, "other")
+	k := keysOf(t, auth.APIKeysOptions{}, line, otherLine)
+	ended := make(map[string]*protocols.Refusal)
+	open := func(name string, protocol protocols.Protocol, key string) *protocols.Call {
+		call := callOf(t, protocol, "/", "X-API-Key", key)
+		if err := admit(t, k, call); err != nil {
+			t.Fatal(err)
+		}
+		call.OnEnd(func(why *protocols.Refusal) { ended[name] = why })
+		return call
+	}
+	open("ws", protocols.WebSocket, key)
+	open("grpc", protocols.GRPC, key)
+	open("http", protocols.HTTP, key)
+	open("other", protocols.WebSocket, other)
+	open("finished", protocols.GRPC, key).Finish(protocols.Result{})
+	for _, file := range []string{line + "\n" + otherLine, "# moved\n" + otherLine + "\n" + line, "nonsense"} {
+		_ = k.Read(strings.NewReader(file), "keys.txt")
+		if len(ended) != 0 {
+			t.Fatalf("%s: ended %v", file, ended)
+		}
+	}
+	if err := k.Read(strings.NewReader(otherLine), "keys.txt"); err != nil {
+		t.Fatal(err)
+	}
+	if len(ended) != 2 || ended["ws"] == nil || ended["grpc"] == nil {
+		t.Fatalf("ended %v", ended)
+	}
+	if code, reason := ended["ws"].Close(); code != 1008 || reason != "the key is no longer good" {
+		t.Errorf("closed with %d %s", code, reason)
+	}
+	// Another's now.
+	if err := k.Read(strings.NewReader("new"+strings.TrimPrefix(otherLine, "other")), "keys.txt"); err != nil || ended["other"] == nil {
+		t.Errorf("%v, %v", err, ended)
+	}
+}
+
+// Keys come and go while calls do.
+func TestAPIKeysReloadRace(t *testing.T) {
+	key, line := newKey(t, "ci")
+	k := keysOf(t, auth.APIKeysOptions{}, line)
+	var all sync.WaitGroup
+	calls := make([]*protocols.Call, 200)
+	var ended [200]atomic.Bool
+	for i := range calls {
+		calls[i] = callOf(t, protocols.WebSocket, "/", "X-API-Key", key)
+	}
+	all.Go(func() {
+		for range 50 {
+			_ = k.Read(strings.NewReader(""), "keys.txt")
+			_ = k.Read(strings.NewReader(line), "keys.txt")
+		}
+		_ = k.Read(strings.NewReader(""), "keys.txt")
+	})
+	var admitted atomic.Int64
+	for i, call := range calls {
+		all.Go(func() {
+			call.OnEnd(func(*protocols.Refusal) { ended[i].Store(true) })
+			if _, err := k.Admit(t.Context(), call); err == nil {
+				admitted.Add(1)
+			} else {
+				ended[i].Store(true)
+			}
+		})
+	}
+	all.Wait()
+	for i := range calls {
+		if !ended[i].Load() {
+			t.Errorf("call %d goes on without its key; %d were let in", i, admitted.Load())
+		}
+	}
 }
 
 func FuzzAPIKeysFile(f *testing.F) {

@@ -2,6 +2,8 @@ package auth_test
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log/slog"
 	"net"
@@ -240,6 +242,37 @@ func TestForwardHTTPHangs(t *testing.T) {
 	t.Cleanup(func() { close(stop) })
 	for range 3 {
 		wantReason(t, admit(t, f, callOf(t, protocols.HTTP, "/")), protocols.ReasonOverloaded)
+	}
+}
+
+func TestForwardHTTPS(t *testing.T) {
+	var version atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		version.Store(int64(r.ProtoMajor))
+		w.Header().Set("X-User-Id", r.Header.Get("X-Forwarded-Host"))
+	}))
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of the handshake that fails
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	for _, good := range []bool{true, false} {
+		opts := auth.HTTPAuthorityOptions{URL: server.URL}
+		if good {
+			opts.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
+			opts.TLS.RootCAs.AddCert(server.Certificate())
+		}
+		authority, err := auth.NewHTTPAuthority(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(authority.Close)
+		call := callOf(t, protocols.HTTP, "/")
+		err = admit(t, forwardOf(t, auth.ForwardOptions{Authority: authority}), call)
+		if !good {
+			wantReason(t, err, protocols.ReasonOverloaded)
+		} else if err != nil || call.Identity().Subject != "example.com" || version.Load() != 1 {
+			t.Errorf("%v, %v, HTTP/%d", err, call.Identity(), version.Load())
+		}
 	}
 }
 
