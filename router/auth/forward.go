@@ -51,7 +51,7 @@ const (
 	maxVerdictText   = 1024 // bytes of a refusal's text
 	maxVerdictField  = 4096 // bytes of a field's value
 	mostVerdictNames = 64   // fields removed
-	maxRetryAfter    = time.Hour
+	maxVerdictRetry  = time.Hour
 )
 
 // ForwardOptions says how an authority is asked. Only Authority is needed.
@@ -132,7 +132,7 @@ func NewForward(opts ForwardOptions) (*Forward, error) {
 		names = append(names, opts.Expires)
 	}
 	for _, name := range names {
-		if !maySetField(name) {
+		if !mayForwardField(name) {
 			return nil, fmt.Errorf("auth: field %q: it is not one that a guard may set or show", name)
 		}
 	}
@@ -145,9 +145,9 @@ func NewForward(opts ForwardOptions) (*Forward, error) {
 	return &Forward{opts: opts, slots: make(chan struct{}, opts.Concurrency)}, nil
 }
 
-// maySetField says whether a field is free to be set or taken out: those that frame a
+// mayForwardField says whether a field is free to be set or taken out: those that frame a
 // message, belong to one connection, or say where it goes are not (RFC 9110, 7.6.1).
-func maySetField(name string) bool {
+func mayForwardField(name string) bool {
 	switch strings.ToLower(name) {
 	case "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "keep-alive",
 		"proxy-connection", "proxy-authorization", "proxy-authenticate", "expect", "http2-settings", "content-type":
@@ -246,7 +246,7 @@ func (f *Forward) identity(v *Verdict) (*protocols.Identity, error) {
 
 // question says what the authority is asked of a call.
 func (f *Forward) question(call *protocols.Call) (Question, *protocols.Refusal) {
-	target := escapedPath(call.Path)
+	target := forwardPath(call.Path)
 	if query := call.Query(); query != "" {
 		target = call.Shown(target + "?" + query)
 	}
@@ -269,8 +269,8 @@ func (f *Forward) question(call *protocols.Call) (Question, *protocols.Refusal) 
 	return q, nil
 }
 
-// escapedPath gives a path as it may stand in a request: what is escaped remains so.
-func escapedPath(path string) string {
+// forwardPath gives a path as it may stand in a request: what is escaped remains so.
+func forwardPath(path string) string {
 	plain := func(c byte) bool { return '!' <= c && c <= '~' && c != '"' && c != '?' && c != '#' }
 	isHex := func(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
 	var b strings.Builder
@@ -285,8 +285,8 @@ func escapedPath(path string) string {
 	return b.String()
 }
 
-// errBusy says that too many calls are asked about.
-var errBusy = errors.New("too many calls are asked about at once")
+// errForwardBusy says that too many calls are asked about.
+var errForwardBusy = errors.New("too many calls are asked about at once")
 
 func (f *Forward) ask(ctx context.Context, q Question) (Verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.opts.Timeout)
@@ -295,7 +295,7 @@ func (f *Forward) ask(ctx context.Context, q Question) (Verdict, error) {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
 	case <-ctx.Done():
-		return Verdict{}, errBusy
+		return Verdict{}, errForwardBusy
 	}
 	return f.opts.Authority.Ask(ctx, q)
 }
@@ -303,7 +303,7 @@ func (f *Forward) ask(ctx context.Context, q Question) (Verdict, error) {
 // take does what a good verdict says.
 func (f *Forward) take(call *protocols.Call, v *Verdict) {
 	for i, name := range v.Remove {
-		if i < mostVerdictNames && maySetField(name) {
+		if i < mostVerdictNames && mayForwardField(name) {
 			call.Hand(name, "")
 		}
 	}
@@ -345,7 +345,7 @@ func (v *Verdict) admits() bool { return v.Status >= 200 && v.Status <= 299 }
 
 // refusal gives how a call is refused; nil if it is not.
 func (v *Verdict) refusal() *protocols.Refusal {
-	r := &protocols.Refusal{Text: plainText(v.Text)}
+	r := &protocols.Refusal{Text: verdictText(v.Text)}
 	switch v.Status {
 	case 401:
 		r.Reason, r.Challenge = protocols.ReasonUnauthenticated, v.get("WWW-Authenticate")
@@ -354,7 +354,7 @@ func (v *Verdict) refusal() *protocols.Refusal {
 	case 429:
 		r.Reason = protocols.ReasonTooMany
 		if s, err := strconv.Atoi(v.get("Retry-After")); err == nil && s > 0 {
-			r.RetryAfter = min(time.Duration(min(s, 86400))*time.Second, maxRetryAfter)
+			r.RetryAfter = min(time.Duration(min(s, 86400))*time.Second, maxVerdictRetry)
 		}
 	default:
 		return nil
@@ -362,8 +362,8 @@ func (v *Verdict) refusal() *protocols.Refusal {
 	return r
 }
 
-// plainText makes a text for clients of any protocol: one line, bounded.
-func plainText(s string) string {
+// verdictText makes a text for clients of any protocol: one line, bounded.
+func verdictText(s string) string {
 	if len(s) > maxVerdictText {
 		s = s[:maxVerdictText]
 		for s != "" && !utf8.ValidString(s[max(len(s)-utf8.UTFMax, 0):]) && !utf8.RuneStart(s[len(s)-1]) {

@@ -19,8 +19,8 @@ import (
 	"github.com/oneport-edge/oneport/router/auth"
 )
 
-// asking gives a guard that asks h.
-func asking(t testing.TB, opts auth.ForwardOptions, h http.HandlerFunc) *auth.Forward {
+// newForwardTo gives a guard that asks h.
+func newForwardTo(t testing.TB, opts auth.ForwardOptions, h http.HandlerFunc) *auth.Forward {
 	t.Helper()
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
@@ -30,12 +30,12 @@ func asking(t testing.TB, opts auth.ForwardOptions, h http.HandlerFunc) *auth.Fo
 	}
 	t.Cleanup(authority.Close)
 	opts.Authority = authority
-	return forwardOf(t, opts)
+	return newForward(t, opts)
 }
 
 func TestForwardHTTPAsks(t *testing.T) {
 	var got *http.Request
-	f := asking(t, auth.ForwardOptions{Upstream: []string{"X-User-Id", "X-Groups", "X-Absent"}}, func(w http.ResponseWriter, r *http.Request) {
+	f := newForwardTo(t, auth.ForwardOptions{Upstream: []string{"X-User-Id", "X-Groups", "X-Absent"}}, func(w http.ResponseWriter, r *http.Request) {
 		got = r
 		w.Header().Set("X-User-Id", "alice")
 		w.Header().Add("X-Groups", "one")
@@ -43,10 +43,10 @@ func TestForwardHTTPAsks(t *testing.T) {
 		w.Header().Set("X-Other", "not listed")
 		w.WriteHeader(http.StatusNoContent)
 	})
-	call := callOf(t, protocols.WebSocket, "/ä b/%2F?x=1&ticket=secret&y=2", "Authorization", "Bearer t", "Cookie", "a=1", "cookie", "b=2",
+	call := newCall(t, protocols.WebSocket, "/ä b/%2F?x=1&ticket=secret&y=2", "Authorization", "Bearer t", "Cookie", "a=1", "cookie", "b=2",
 		"X-Secret", "s", "X-Forwarded-For", "6.6.6.6", "X-User-Id", "mallory", "X-Absent", "mallory", "X-Other", "client")
 	call.Hide("ticket")
-	if err := admit(t, f, call); err != nil {
+	if err := askGuard(t, f, call); err != nil {
 		t.Fatal(err)
 	}
 	if got.Method != http.MethodGet || got.URL.String() != "/decide?v=1" {
@@ -67,7 +67,7 @@ func TestForwardHTTPAsks(t *testing.T) {
 	for name, want := range map[string]string{
 		"X-User-Id": "alice", "X-Groups": "one, two", "X-Absent": "", "X-Other": "client", "Authorization": "", "Cookie": "a=1",
 	} {
-		if v := handed(call, name); v != want {
+		if v := serverGets(call, name); v != want {
 			t.Errorf("a server gets %s %q, want %q", name, v, want)
 		}
 	}
@@ -105,7 +105,7 @@ func TestForwardHTTPAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var asked atomic.Int64
-			f := asking(t, auth.ForwardOptions{Upstream: []string{"X-User-Id"}}, func(w http.ResponseWriter, r *http.Request) {
+			f := newForwardTo(t, auth.ForwardOptions{Upstream: []string{"X-User-Id"}}, func(w http.ResponseWriter, r *http.Request) {
 				if asked.Add(1); r.URL.Path != "/decide" {
 					t.Errorf("a redirect was followed to %s", r.URL)
 				}
@@ -116,12 +116,12 @@ func TestForwardHTTPAnswers(t *testing.T) {
 				w.WriteHeader(tc.status)
 				io.WriteString(w, tc.body)
 			})
-			call := callOf(t, protocols.HTTP, "/", "X-User-Id", "mallory", "Authorization", "Bearer t")
-			r := wantReason(t, admit(t, f, call), tc.want)
+			call := newCall(t, protocols.HTTP, "/", "X-User-Id", "mallory", "Authorization", "Bearer t")
+			r := wantRefusal(t, askGuard(t, f, call), tc.want)
 			if r.Text != tc.text || r.Challenge != tc.challenge || r.RetryAfter != tc.retry {
 				t.Errorf("text %.80q, challenge %q, again in %v", r.Text, r.Challenge, r.RetryAfter)
 			}
-			if asked.Load() != 1 || call.Identity() != nil || handed(call, "X-User-Id") != "" || handed(call, "Authorization") != "" {
+			if asked.Load() != 1 || call.Identity() != nil || serverGets(call, "X-User-Id") != "" || serverGets(call, "Authorization") != "" {
 				t.Errorf("asked %d, identity %v, handed %v", asked.Load(), call.Identity(), call.Handed())
 			}
 		})
@@ -131,7 +131,7 @@ func TestForwardHTTPAnswers(t *testing.T) {
 // A good answer with 10 MB behind it is a good answer, and costs 4 KiB.
 func TestForwardHTTPBigBody(t *testing.T) {
 	var sent atomic.Int64
-	f := asking(t, auth.ForwardOptions{}, func(w http.ResponseWriter, _ *http.Request) {
+	f := newForwardTo(t, auth.ForwardOptions{}, func(w http.ResponseWriter, _ *http.Request) {
 		for range 160 {
 			n, err := w.Write(make([]byte, 64<<10))
 			sent.Add(int64(n))
@@ -140,7 +140,7 @@ func TestForwardHTTPBigBody(t *testing.T) {
 			}
 		}
 	})
-	if err := admit(t, f, callOf(t, protocols.HTTP, "/")); err != nil {
+	if err := askGuard(t, f, newCall(t, protocols.HTTP, "/")); err != nil {
 		t.Error(err)
 	}
 }
@@ -171,7 +171,7 @@ func TestForwardHTTPHostileAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(authority.Close)
-	f := forwardOf(t, auth.ForwardOptions{Authority: authority, Upstream: []string{"X-User-Id"}})
+	f := newForward(t, auth.ForwardOptions{Authority: authority, Upstream: []string{"X-User-Id"}})
 	for name, s := range map[string]string{
 		"a NUL":             "HTTP/1.1 200 OK\r\nX-User-Id: a\x00b\r\nContent-Length: 0\r\n\r\n",
 		"a carriage return": "HTTP/1.1 200 OK\r\nX-User-Id: a\rX-Admin: 1\r\nContent-Length: 0\r\n\r\n",
@@ -184,9 +184,9 @@ func TestForwardHTTPHostileAnswers(t *testing.T) {
 		"a strange status":  "HTTP/1.1 999 OK\r\nContent-Length: 0\r\n\r\n",
 	} {
 		answer.Store(&s)
-		call := callOf(t, protocols.HTTP, "/")
-		err := admit(t, f, call)
-		if err == nil || protocols.RefusalOf(err).Reason != protocols.ReasonOverloaded || call.Identity() != nil || handed(call, "X-User-Id") != "" {
+		call := newCall(t, protocols.HTTP, "/")
+		err := askGuard(t, f, call)
+		if err == nil || protocols.RefusalOf(err).Reason != protocols.ReasonOverloaded || call.Identity() != nil || serverGets(call, "X-User-Id") != "" {
 			t.Errorf("%s: %v, identity %v, handed %v", name, err, call.Identity(), call.Handed())
 		}
 	}
@@ -204,9 +204,9 @@ func TestForwardHTTPUnreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(authority.Close)
-	f := forwardOf(t, auth.ForwardOptions{Authority: authority, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	f := newForward(t, auth.ForwardOptions{Authority: authority, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	for range 3 {
-		wantReason(t, admit(t, f, callOf(t, protocols.HTTP, "/x?token=planted", "Authorization", "Bearer planted", "Cookie", "planted")), protocols.ReasonOverloaded)
+		wantRefusal(t, askGuard(t, f, newCall(t, protocols.HTTP, "/x?token=planted", "Authorization", "Bearer planted", "Cookie", "planted")), protocols.ReasonOverloaded)
 	}
 	if n := strings.Count(log.String(), "\n"); n != 1 || strings.Contains(log.String(), "planted") {
 		t.Errorf("%d lines:\n%s", n, &log)
@@ -216,7 +216,7 @@ func TestForwardHTTPUnreachable(t *testing.T) {
 // A service that switches protocols, and then says nothing, does not keep a call.
 func TestForwardHTTPUpgrade(t *testing.T) {
 	stop := make(chan struct{})
-	f := asking(t, auth.ForwardOptions{Timeout: time.Minute}, func(w http.ResponseWriter, _ *http.Request) {
+	f := newForwardTo(t, auth.ForwardOptions{Timeout: time.Minute}, func(w http.ResponseWriter, _ *http.Request) {
 		c, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -227,13 +227,13 @@ func TestForwardHTTPUpgrade(t *testing.T) {
 		<-stop
 	})
 	t.Cleanup(func() { close(stop) })
-	wantReason(t, admit(t, f, callOf(t, protocols.HTTP, "/")), protocols.ReasonOverloaded)
+	wantRefusal(t, askGuard(t, f, newCall(t, protocols.HTTP, "/")), protocols.ReasonOverloaded)
 }
 
 // A service that hangs costs a call its time and no more, and its slot is free again.
 func TestForwardHTTPHangs(t *testing.T) {
 	stop := make(chan struct{})
-	f := asking(t, auth.ForwardOptions{Timeout: 20 * time.Millisecond, Concurrency: 1}, func(_ http.ResponseWriter, r *http.Request) {
+	f := newForwardTo(t, auth.ForwardOptions{Timeout: 20 * time.Millisecond, Concurrency: 1}, func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
 		case <-stop:
@@ -241,7 +241,7 @@ func TestForwardHTTPHangs(t *testing.T) {
 	})
 	t.Cleanup(func() { close(stop) })
 	for range 3 {
-		wantReason(t, admit(t, f, callOf(t, protocols.HTTP, "/")), protocols.ReasonOverloaded)
+		wantRefusal(t, askGuard(t, f, newCall(t, protocols.HTTP, "/")), protocols.ReasonOverloaded)
 	}
 }
 
@@ -266,10 +266,10 @@ func TestForwardHTTPS(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(authority.Close)
-		call := callOf(t, protocols.HTTP, "/")
-		err = admit(t, forwardOf(t, auth.ForwardOptions{Authority: authority}), call)
+		call := newCall(t, protocols.HTTP, "/")
+		err = askGuard(t, newForward(t, auth.ForwardOptions{Authority: authority}), call)
 		if !good {
-			wantReason(t, err, protocols.ReasonOverloaded)
+			wantRefusal(t, err, protocols.ReasonOverloaded)
 		} else if err != nil || call.Identity().Subject != "example.com" || version.Load() != 1 {
 			t.Errorf("%v, %v, HTTP/%d", err, call.Identity(), version.Load())
 		}

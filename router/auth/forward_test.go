@@ -18,7 +18,7 @@ import (
 	"github.com/oneport-edge/oneport/router/auth"
 )
 
-func forwardOf(t testing.TB, opts auth.ForwardOptions) *auth.Forward {
+func newForward(t testing.TB, opts auth.ForwardOptions) *auth.Forward {
 	t.Helper()
 	f, err := auth.NewForward(opts)
 	if err != nil {
@@ -27,16 +27,18 @@ func forwardOf(t testing.TB, opts auth.ForwardOptions) *auth.Forward {
 	return f
 }
 
-// says is an authority in memory.
-type says func(ctx context.Context, q auth.Question) (auth.Verdict, error)
+// authorityFunc is an authority in memory.
+type authorityFunc func(ctx context.Context, q auth.Question) (auth.Verdict, error)
 
-func (s says) Ask(ctx context.Context, q auth.Question) (auth.Verdict, error) { return s(ctx, q) }
+func (s authorityFunc) Ask(ctx context.Context, q auth.Question) (auth.Verdict, error) {
+	return s(ctx, q)
+}
 
 func TestForwardTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		hang := true
-		f := forwardOf(t, auth.ForwardOptions{Log: slog.New(slog.NewTextHandler(&log, nil)), Authority: says(func(ctx context.Context, _ auth.Question) (auth.Verdict, error) {
+		f := newForward(t, auth.ForwardOptions{Log: slog.New(slog.NewTextHandler(&log, nil)), Authority: authorityFunc(func(ctx context.Context, _ auth.Question) (auth.Verdict, error) {
 			if hang {
 				<-ctx.Done()
 				return auth.Verdict{}, ctx.Err()
@@ -44,18 +46,18 @@ func TestForwardTimes(t *testing.T) {
 			return auth.Verdict{Status: 200}, nil
 		})})
 		begun := time.Now()
-		wantReason(t, admit(t, f, callOf(t, protocols.HTTP, "/")), protocols.ReasonOverloaded)
+		wantRefusal(t, askGuard(t, f, newCall(t, protocols.HTTP, "/")), protocols.ReasonOverloaded)
 		if d := time.Since(begun); d != time.Second {
 			t.Errorf("waited %v", d)
 		}
 		// A call that ends meanwhile is nobody's failure.
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := f.Admit(ctx, callOf(t, protocols.HTTP, "/")); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := f.Admit(ctx, newCall(t, protocols.HTTP, "/")); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a call that has ended: %v", err)
 		}
 		hang = false
-		if err := admit(t, f, callOf(t, protocols.HTTP, "/")); err != nil {
+		if err := askGuard(t, f, newCall(t, protocols.HTTP, "/")); err != nil {
 			t.Error(err)
 		}
 		if c := f.Counts(); c != (auth.ForwardCounts{Admitted: 1, Failed: 1}) {
@@ -72,12 +74,12 @@ func TestForwardLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		status := 0
-		f := forwardOf(t, auth.ForwardOptions{Log: slog.New(slog.NewTextHandler(&log, nil)), Authority: says(func(context.Context, auth.Question) (auth.Verdict, error) {
+		f := newForward(t, auth.ForwardOptions{Log: slog.New(slog.NewTextHandler(&log, nil)), Authority: authorityFunc(func(context.Context, auth.Question) (auth.Verdict, error) {
 			return auth.Verdict{Status: status}, nil
 		})})
 		for range 100 {
 			for _, status = range []int{404, 200} {
-				_ = admit(t, f, callOf(t, protocols.HTTP, "/"))
+				_ = askGuard(t, f, newCall(t, protocols.HTTP, "/"))
 			}
 			time.Sleep(200 * time.Millisecond)
 		}
@@ -107,13 +109,13 @@ func TestForwardIdentity(t *testing.T) {
 		"another's field":   {[]protocols.Field{{Name: "X-User-Id", Value: "alice"}}, "", 0, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			f := forwardOf(t, auth.ForwardOptions{Identity: "X-Who", Expires: "X-Left", By: "sso", Authority: says(func(context.Context, auth.Question) (auth.Verdict, error) {
+			f := newForward(t, auth.ForwardOptions{Identity: "X-Who", Expires: "X-Left", By: "sso", Authority: authorityFunc(func(context.Context, auth.Question) (auth.Verdict, error) {
 				return auth.Verdict{Status: 200, Fields: tc.fields}, nil
 			})})
-			call := callOf(t, protocols.WebSocket, "/")
-			err := admit(t, f, call)
+			call := newCall(t, protocols.WebSocket, "/")
+			err := askGuard(t, f, call)
 			if tc.fails {
-				wantReason(t, err, protocols.ReasonOverloaded)
+				wantRefusal(t, err, protocols.ReasonOverloaded)
 				if call.Identity() != nil {
 					t.Errorf("%s: identity %v", name, call.Identity())
 				}
@@ -137,7 +139,7 @@ func TestForwardIdentity(t *testing.T) {
 func TestForwardIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var now, most atomic.Int64
-		f := forwardOf(t, auth.ForwardOptions{Concurrency: 3, Authority: says(func(context.Context, auth.Question) (auth.Verdict, error) {
+		f := newForward(t, auth.ForwardOptions{Concurrency: 3, Authority: authorityFunc(func(context.Context, auth.Question) (auth.Verdict, error) {
 			most.Store(max(most.Load(), now.Add(1)))
 			defer now.Add(-1)
 			time.Sleep(400 * time.Millisecond)
@@ -146,7 +148,7 @@ func TestForwardIsBounded(t *testing.T) {
 		var all sync.WaitGroup
 		var admitted atomic.Int64
 		for range 20 {
-			call := callOf(t, protocols.GRPC, "/")
+			call := newCall(t, protocols.GRPC, "/")
 			all.Go(func() {
 				if _, err := f.Admit(t.Context(), call); err == nil {
 					admitted.Add(1)
@@ -174,12 +176,12 @@ func TestForwardVerdicts(t *testing.T) {
 		"a new line, refused":   {auth.Verdict{Status: 401, Fields: []protocols.Field{{Name: "WWW-Authenticate", Value: "a\nX-Admin: 1"}}}, ""},
 		"exchanged":             {auth.Verdict{Status: 200, Fields: []protocols.Field{{Name: "Authorization", Value: "Bearer other"}}}, "Bearer other|a||"},
 	} {
-		f := forwardOf(t, auth.ForwardOptions{
+		f := newForward(t, auth.ForwardOptions{
 			Upstream:  []string{"X-User-Id", "Authorization"},
-			Authority: says(func(context.Context, auth.Question) (auth.Verdict, error) { return tc.v, nil }),
+			Authority: authorityFunc(func(context.Context, auth.Question) (auth.Verdict, error) { return tc.v, nil }),
 		})
-		call := callOf(t, protocols.HTTP, "/", "Authorization", "Bearer t", "X-A", "a", "X-User-Id", "mallory", "Host", "h")
-		err := admit(t, f, call)
+		call := newCall(t, protocols.HTTP, "/", "Authorization", "Bearer t", "X-A", "a", "X-User-Id", "mallory", "Host", "h")
+		err := askGuard(t, f, call)
 		if (err == nil) != (tc.want != "") {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -188,10 +190,10 @@ func TestForwardVerdicts(t *testing.T) {
 		if id := call.Identity(); id != nil {
 			who = id.Subject
 		}
-		if got := fmt.Sprintf("%s|%s|%s|%s", handed(call, "Authorization"), handed(call, "X-A"), handed(call, "X-User-Id"), who); err == nil && got != tc.want {
+		if got := fmt.Sprintf("%s|%s|%s|%s", serverGets(call, "Authorization"), serverGets(call, "X-A"), serverGets(call, "X-User-Id"), who); err == nil && got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
-		if handed(call, "Host") != "h" {
+		if serverGets(call, "Host") != "h" {
 			t.Errorf("%s: Host was changed", name)
 		}
 		if err != nil && strings.Contains(protocols.RefusalOf(err).Challenge, "\n") {
@@ -202,32 +204,32 @@ func TestForwardVerdicts(t *testing.T) {
 
 // Two Authorization fields: the authority is not asked, for a server might look at the other.
 func TestForwardDuplicateAuthorization(t *testing.T) {
-	f := forwardOf(t, auth.ForwardOptions{Authority: says(func(context.Context, auth.Question) (auth.Verdict, error) {
+	f := newForward(t, auth.ForwardOptions{Authority: authorityFunc(func(context.Context, auth.Question) (auth.Verdict, error) {
 		t.Error("asked")
 		return auth.Verdict{Status: 200}, nil
 	})})
-	wantReason(t, admit(t, f, callOf(t, protocols.HTTP, "/", "Authorization", "a", "authorization", "b")), protocols.ReasonUnauthenticated)
+	wantRefusal(t, askGuard(t, f, newCall(t, protocols.HTTP, "/", "Authorization", "a", "authorization", "b")), protocols.ReasonUnauthenticated)
 }
 
 // Keys let in; what the authority that was not asked would have set, a client cannot.
 func TestForwardNotAsked(t *testing.T) {
-	key, line := newKey(t, "ci")
-	f := forwardOf(t, auth.ForwardOptions{Upstream: []string{"X-User-Id"}, Authority: says(func(context.Context, auth.Question) (auth.Verdict, error) {
+	key, line := newAPIKey(t, "ci")
+	f := newForward(t, auth.ForwardOptions{Upstream: []string{"X-User-Id"}, Authority: authorityFunc(func(context.Context, auth.Question) (auth.Verdict, error) {
 		return auth.Verdict{}, errors.New("asked")
 	})})
-	call := callOf(t, protocols.HTTP, "/", "X-API-Key", key, "X-User-Id", "mallory", "Authorization", "Bearer t")
-	if err := admit(t, auth.Any(keysOf(t, auth.APIKeysOptions{}, line), f), call); err != nil {
+	call := newCall(t, protocols.HTTP, "/", "X-API-Key", key, "X-User-Id", "mallory", "Authorization", "Bearer t")
+	if err := askGuard(t, auth.Any(apiKeysOf(t, auth.APIKeysOptions{}, line), f), call); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"X-User-Id", "Authorization", "X-API-Key"} {
-		if v := handed(call, name); v != "" {
+		if v := serverGets(call, name); v != "" {
 			t.Errorf("a server gets %s %q", name, v)
 		}
 	}
 }
 
 func TestForwardOptions(t *testing.T) {
-	nobody := says(func(context.Context, auth.Question) (auth.Verdict, error) { return auth.Verdict{}, nil })
+	nobody := authorityFunc(func(context.Context, auth.Question) (auth.Verdict, error) { return auth.Verdict{}, nil })
 	for _, opts := range []auth.ForwardOptions{
 		{},
 		{Authority: nobody, Upstream: []string{"Host"}},
@@ -244,11 +246,11 @@ func TestForwardOptions(t *testing.T) {
 		}
 	}
 	names := []string{"X-User-Id"}
-	f := forwardOf(t, auth.ForwardOptions{Authority: nobody, Upstream: names, Remove: []string{}})
+	f := newForward(t, auth.ForwardOptions{Authority: nobody, Upstream: names, Remove: []string{}})
 	names[0] = "X-Changed"
-	call := callOf(t, protocols.HTTP, "/", "Authorization", "Bearer t", "X-User-Id", "mallory")
+	call := newCall(t, protocols.HTTP, "/", "Authorization", "Bearer t", "X-User-Id", "mallory")
 	f.Clean(call)
-	if handed(call, "Authorization") != "Bearer t" || handed(call, "X-User-Id") != "" || slices.ContainsFunc(call.Handed(), func(f protocols.Field) bool { return f.Is("X-Changed") }) {
+	if serverGets(call, "Authorization") != "Bearer t" || serverGets(call, "X-User-Id") != "" || slices.ContainsFunc(call.Handed(), func(f protocols.Field) bool { return f.Is("X-Changed") }) {
 		t.Errorf("handed %v", call.Handed())
 	}
 }

@@ -21,10 +21,10 @@ func FuzzTicketQuery(f *testing.F) {
 		if strings.Contains(query, "#") {
 			return
 		}
-		ticket := issue(t, tickets, &protocols.Identity{Subject: "alice", By: "fuzz" + query})
+		ticket := newTicket(t, tickets, &protocols.Identity{Subject: "alice", By: "fuzz" + query})
 		path := "/ws?" + strings.ReplaceAll(query, "T", ticket)
-		call := callOf(t, protocols.WebSocket, path)
-		err := admit(t, tickets, call)
+		call := newCall(t, protocols.WebSocket, path)
+		err := askGuard(t, tickets, call)
 		shown := call.Shown(path)
 		_, after, _ := strings.Cut(shown, "?")
 		if values, _ := url.ParseQuery(after); values.Has("ticket") {
@@ -45,15 +45,15 @@ func FuzzCertNames(f *testing.F) {
 	f.Add("", "", "spiffe://example.org/web")
 	f.Add("spiffe://example.org/%2e%2e/a", "x\n", "")
 	f.Fuzz(func(t *testing.T, uri, dns, cn string) {
-		leaf := certOf(cn)
+		leaf := newCert(cn)
 		if u, err := url.Parse(uri); err == nil && uri != "" {
 			leaf.URIs = []*url.URL{u}
 		}
 		if dns != "" {
 			leaf.DNSNames = []string{dns}
 		}
-		call := certCall(t, protocols.HTTP, leaf)
-		if admit(t, m, call) != nil {
+		call := newCertCall(t, protocols.HTTP, leaf)
+		if askGuard(t, m, call) != nil {
 			return
 		}
 		who := call.Identity().Subject
@@ -72,11 +72,11 @@ func FuzzVerdict(f *testing.F) {
 	f.Add(401, "WWW-Authenticate", "Bearer\r\nX: 1", "text\x00")
 	f.Add(429, "Retry-After", "99999999999", strings.Repeat("é", 600))
 	f.Fuzz(func(t *testing.T, status int, name, value, text string) {
-		guard := forwardOf(t, auth.ForwardOptions{Upstream: []string{"X-User-Id"}, Authority: says(func(context.Context, auth.Question) (auth.Verdict, error) {
+		guard := newForward(t, auth.ForwardOptions{Upstream: []string{"X-User-Id"}, Authority: authorityFunc(func(context.Context, auth.Question) (auth.Verdict, error) {
 			return auth.Verdict{Status: status, Text: text, Fields: []protocols.Field{{Name: name, Value: value}}, Remove: []string{name}}, nil
 		})})
-		call := callOf(t, protocols.GRPC, "/")
-		err := admit(t, guard, call)
+		call := newCall(t, protocols.GRPC, "/")
+		err := askGuard(t, guard, call)
 		if (err == nil) && (status < 200 || status > 299) {
 			t.Errorf("admitted with %d", status)
 		}
