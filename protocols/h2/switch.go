@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -271,6 +272,11 @@ func (sw *Switch) begin(r *Request, facts *protocols.Conn) *protocols.Call {
 	}
 	call.Method, call.Host, call.Version = r.Method, r.Authority, "HTTP/2.0"
 	call.Path, _, _ = strings.Cut(r.Path, "?")
+	if call.Protocol == protocols.HTTP && strings.IndexByte(call.Path, '%') >= 0 {
+		if plain, err := url.PathUnescape(call.Path); err == nil { // as net/http has it
+			call.Path = plain
+		}
+	}
 	call.Conn, call.Started = facts, time.Now()
 	if sw.Begun != nil {
 		sw.Begun(call)

@@ -1,0 +1,33 @@
+package router_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/oneport-edge/oneport/oneporttest"
+	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/router"
+)
+
+// A guard that goes by the path sees the same one in every version of HTTP.
+func TestGuardsSeeOnePath(t *testing.T) {
+	guard := protocols.GuardFunc(func(ctx context.Context, call *protocols.Call) (context.Context, error) {
+		if strings.HasPrefix(call.Path, "/admin/") {
+			return ctx, &protocols.Refusal{Reason: protocols.ReasonForbidden}
+		}
+		return ctx, nil
+	})
+	srv := newServer()
+	srv.Guards = []protocols.Guard{guard}
+	srv.Routes = []router.Route{{Path: "/", To: reach(t, "http://"+fieldsServer(t), nil)}}
+	port := oneporttest.Listen(t, srv)
+	for _, path := range []string{"/admin/x", "/%61dmin/x"} {
+		if got := rawHTTP1(t, port, "GET "+path+" HTTP/1.1\r\nHost: oneport.test\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, "403") {
+			t.Errorf("HTTP/1.1, %s: %s", path, got)
+		}
+		if got := rawHTTP2(t, port, path); !strings.HasPrefix(got, "403") {
+			t.Errorf("HTTP/2, %s: %s", path, got)
+		}
+	}
+}
