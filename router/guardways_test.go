@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -28,6 +29,25 @@ func TestGuardsSeeOnePath(t *testing.T) {
 		}
 		if got := rawHTTP2(t, port, path); !strings.HasPrefix(got, "403") {
 			t.Errorf("HTTP/2, %s: %s", path, got)
+		}
+	}
+}
+
+// Routes that were set before a Server had its guards are guarded all the same.
+func TestGuardsSetBehindRoutes(t *testing.T) {
+	refuse := protocols.GuardFunc(func(ctx context.Context, _ *protocols.Call) (context.Context, error) {
+		return ctx, &protocols.Refusal{Reason: protocols.ReasonForbidden}
+	})
+	admit := protocols.GuardFunc(func(ctx context.Context, _ *protocols.Call) (context.Context, error) { return ctx, nil })
+	srv := newServer()
+	if err := srv.SetRoutes([]router.Route{{Path: "/", To: reach(t, "http://"+fieldsServer(t), nil), Guards: []protocols.Guard{admit}}}); err != nil {
+		t.Fatal(err)
+	}
+	srv.Guards = []protocols.Guard{refuse}
+	port := oneporttest.Listen(t, srv)
+	for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {
+		if got := askAs(t, c, port.URL("/"), ""); !strings.HasPrefix(got, "403") {
+			t.Errorf("HTTP/%s: %s", version, got)
 		}
 	}
 }
