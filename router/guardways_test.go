@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -48,6 +49,40 @@ func TestGuardsSetBehindRoutes(t *testing.T) {
 	for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {
 		if got := askAs(t, c, port.URL("/"), ""); !strings.HasPrefix(got, "403") {
 			t.Errorf("HTTP/%s: %s", version, got)
+		}
+	}
+}
+
+// What a Server's own guards have let in can be ended too when net/http serves it.
+func TestOwnCallsAreEnded(t *testing.T) {
+	calls := make(chan *protocols.Call, 1)
+	guard := protocols.GuardFunc(func(ctx context.Context, call *protocols.Call) (context.Context, error) {
+		calls <- call
+		return ctx, nil
+	})
+	srv := newServer()
+	srv.Guards = []protocols.Guard{guard}
+	srv.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "hello")
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.Copy(io.Discard, r.Body)
+		for r.Context().Err() == nil {
+			if _, err := io.WriteString(w, strings.Repeat("x", 1<<16)); err != nil {
+				return
+			}
+		}
+	})
+	port := oneporttest.Listen(t, srv)
+	for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {
+		res, err := c.Get(port.URL("/")) //nolint:noctx // the test's end is its own
+		if err != nil {
+			t.Fatal(err)
+		}
+		(<-calls).End(&protocols.Refusal{Reason: protocols.ReasonExpired})
+		n, err := io.Copy(io.Discard, io.LimitReader(res.Body, 64<<20))
+		_ = res.Body.Close()
+		if err == nil {
+			t.Errorf("HTTP/%s: the answer went on for %d bytes", version, n)
 		}
 	}
 }

@@ -64,6 +64,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(s.opts.Guards) > 0 {
 		in, err := admit(ctx, s.opts.Guards, call, r)
+		if err == nil {
+			if why := call.OnEnd(func(*protocols.Refusal) { cutOff(w) }); why != nil {
+				err = why
+			}
+		}
 		if err != nil {
 			refuse(rw, call, err, s.log)
 			return
