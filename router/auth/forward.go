@@ -229,7 +229,7 @@ func (f *Forward) identity(v *Verdict) (*protocols.Identity, error) {
 		switch {
 		case fd.Value == "":
 		case fd.Is(f.opts.Identity):
-			if id.Subject != "" || !utf8.ValidString(fd.Value) {
+			if id.Subject != "" || !utf8.ValidString(fd.Value) || strings.TrimSpace(fd.Value) != fd.Value {
 				return nil, errors.New("the answer names nobody, or two")
 			}
 			id.Subject = fd.Value

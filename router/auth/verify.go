@@ -234,8 +234,10 @@ func (j *JWT) read(c jwt.MapClaims, now time.Time) (*jwtEntry, JWTReason) {
 		return nil, JWTNotYetValid
 	}
 	sub, _ := c["sub"].(string)
-	if sub == "" || len(sub) > subjectLimit || strings.ContainsFunc(sub, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return nil, JWTClaims // who nobody is would share its limits with all others
+	if sub == "" || len(sub) > subjectLimit || strings.TrimSpace(sub) != sub || strings.ContainsFunc(sub, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		// Who nobody is would share its limits with all others; and " admin" is "admin" to
+		// servers, which do not read the blanks around a field's value.
+		return nil, JWTClaims
 	}
 	for _, name := range j.opts.Require {
 		if c[name] == nil {
