@@ -161,6 +161,10 @@ func (j *JWT) AdmitNow(ctx context.Context, call *protocols.Call) (context.Conte
 	return ctx, nil
 }
 
+// Clean implements [Cleaner]: a token in a URL, or in a list of subprotocols, reaches no
+// server, though another guard has let the call in.
+func (j *JWT) Clean(call *protocols.Call) { sourceSpend(call, j.opts.From) }
+
 // Check says who a token is for. It does what Admit does once it has found a token,
 // and is not counted. Its errors are of type *JWTError.
 func (j *JWT) Check(ctx context.Context, token string) (*protocols.Identity, error) {

@@ -482,3 +482,21 @@ func TestJWTReasonsAreDocumented(t *testing.T) {
 		}
 	}
 }
+
+// A token in a URL or a list of subprotocols reaches no server, whichever guard has let the
+// call in.
+func TestJWTIsHiddenBesideOthers(t *testing.T) {
+	guard := jwtGuard(t, func(o *auth.JWTOptions) {
+		o.From = []auth.Source{auth.SourceHeader(), auth.SourceQuery("token"), auth.SourceSubprotocol()}
+	})
+	good := &fakeGuard{id: &protocols.Identity{Subject: "robot"}}
+	for name, g := range map[string]protocols.Guard{"before": auth.Any(guard, good), "behind": auth.Any(good, guard)} {
+		call := newCall(t, protocols.WebSocket, "/x?a=1&token=planted.x.y", "Sec-WebSocket-Protocol", "bearer, planted.x.y, chat")
+		if err := askGuard(t, g, call); err != nil {
+			t.Fatal(name, err)
+		}
+		if got := call.Shown("/x?a=1&token=planted.x.y") + " " + serverGets(call, "Sec-WebSocket-Protocol"); got != "/x?a=1 chat" {
+			t.Errorf("%s: the server gets %s", name, got)
+		}
+	}
+}
