@@ -109,7 +109,7 @@ $(BIN)/lint: tools/lint/go.mod
 
 $(BIN)/suites: tools/suites/go.mod $(wildcard tools/suites/*/*.go)
 	@mkdir -p $(BIN)
-	cd tools/suites && go build -o ../../$(BIN)/ tool ./client-gzip && touch ../../$@
+	cd tools/suites && go build -o ../../$(BIN)/ tool ./client-gzip ./ext-authz && touch ../../$@
 
 $(BIN)/gen: tools/gen/go.mod
 	@mkdir -p $(BIN)

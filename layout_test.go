@@ -90,7 +90,10 @@ var mayImport = []struct {
 	{"proto/", nil, "generated code is for any client"},
 	{"router/upstream", []string{"protocols", "protocols/h2", "protocols/nbio", "protocols/proxy"}, "it dials for the switch, and knows no client"},
 	{"router/auth", []string{"protocols"}, "a guard knows calls, and neither wires nor routes"},
+	{"router/auth/extauthz", []string{"protocols", "router/auth"}, "a guard's authority by its methods alone; nothing else of auth is to link a gRPC client"},
 	{"router/config", []string{"router/upstream"}, "a file's meaning is for others to act on; what a server's URL may be, upstream says"},
+	{"router/limit", []string{"protocols"}, "limits are of calls, and know no wire; a store that instances share comes from outside"},
+	{"router/redisstore", []string{"router/limit"}, "it implements the stores that policies declare; nothing else is to link a Redis client"},
 	{"router", []string{"protocols/", "certs", "router/upstream"}, "router knows wires and policies both"},
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
 	{"internal/systemd", nil, "a service manager knows nothing of what the service serves"},
@@ -145,6 +148,7 @@ var oneImporter = []struct {
 	{"github.com/golang-jwt/jwt/v5", []string{"router/auth"}, "it takes what is no date for a date, and any curve; what is checked before and after stands there"},
 	{"go.yaml.in/yaml/v4", []string{"router/config", "deploy"}, "it is young; deploy's test reads manifests; and a file that others read would have rules of their own"},
 	{"github.com/santhosh-tekuri/jsonschema/v6", []string{"router/config"}, "only a test asks whether the schema is one; the binary prints it and does not need it"},
+	{"github.com/redis/rueidis", []string{"router/redisstore"}, "one Redis client: policies declare what they store, and link none"},
 	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},
 	{"golang.org/x/sys/unix", []string{"protocols/mux", "router", "router/upstream", "internal/", "bench"}, "system calls are rare, and each has its reason"},
 }
@@ -166,7 +170,7 @@ func TestLibrariesHaveOneImporter(t *testing.T) {
 
 // An embedder links what it uses: no Redis, no ACME, no OpenTelemetry SDK.
 func TestEmbeddingIsLean(t *testing.T) {
-	forbidden := []string{"redis", "certmagic", "acmez", "go.uber.org/zap", "go.opentelemetry.io/otel/sdk", "centrifuge", "prometheus", "cobra", "yaml.in", "jsonschema", "golang-jwt"}
+	forbidden := []string{"redis", "rueidis", "certmagic", "acmez", "go.uber.org/zap", "go.opentelemetry.io/otel/sdk", "centrifuge", "prometheus", "cobra", "yaml.in", "jsonschema", "golang-jwt"}
 	for _, p := range list(t) {
 		if p.rel() != "examples/embed" {
 			continue

@@ -77,6 +77,16 @@ func (c *Call) TraceID() string {
 	return c.RequestID()
 }
 
+// Traceparent is what a server that the call is handed on to gets as its traceparent: the
+// client's if it is a valid one, or else one that begins with this call, and is not sampled.
+func (c *Call) Traceparent() string {
+	if _, ok := traceID(c.traceparent); ok {
+		return c.traceparent
+	}
+	id := c.id.String()
+	return "00-" + id + "-" + id[16:] + "-00"
+}
+
 // traceID takes the trace id out of a traceparent header:
 // version "-" 32 hex "-" 16 hex "-" 2 hex, in lower case and not all zero.
 func traceID(h string) (string, bool) {

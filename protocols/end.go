@@ -3,7 +3,8 @@ package protocols
 // End ends a call that was let in, from outside: because its credential has ended, or an
 // operator says so. An open gRPC call gets the refusal's status, an open WebSocket its
 // close code, any other request is cut off. It returns at once. Only the first End
-// counts, and none does once the call has finished.
+// counts, and none does once the call has finished. A guard must not call it while it
+// decides.
 func (c *Call) End(why *Refusal) {
 	c.mu.Lock()
 	if c.finished || c.ended != nil {
@@ -19,17 +20,14 @@ func (c *Call) End(why *Refusal) {
 	}
 }
 
-// OnEnd has f called when the call is ended from outside; at once if it was already. Whoever
-// serves the call says so, once it can be ended. A later f takes the place of an earlier one. f
-// must not wait.
-func (c *Call) OnEnd(f func(why *Refusal)) {
+// OnEnd has f called when the call is ended from outside, and returns nil; or why that has
+// happened already, and does not call it. Whoever serves the call says so, once it can be
+// ended. A later f takes the place of an earlier one. f must not wait.
+func (c *Call) OnEnd(f func(why *Refusal)) (why *Refusal) {
 	c.mu.Lock()
-	why := c.ended
-	if why == nil && !c.finished {
+	defer c.mu.Unlock()
+	if c.ended == nil && !c.finished {
 		c.onEnd = f
 	}
-	c.mu.Unlock()
-	if why != nil {
-		f(why)
-	}
+	return c.ended
 }

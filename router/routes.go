@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/ws"
 	"github.com/oneport-edge/oneport/router/upstream"
 )
@@ -38,6 +39,10 @@ type Route struct {
 	// Headers lists fields that a request must have: with that value, or with
 	// any if it is "".
 	Headers map[string]string
+
+	// Guards are asked, behind the Server's, whether a call may go on; not about a
+	// preflight that CORS answers. A Redirect asks none.
+	Guards []protocols.Guard
 
 	// To is where the calls go. Whoever made it closes it, after Serve.
 	To *upstream.Upstream

@@ -16,7 +16,8 @@ func (p *port) buildSwitch(addr net.Addr) {
 	p.webH2 = h2.NewServer(addr, h2.ServerOptions{})
 	p.rpcH2 = h2.NewServer(addr, h2.ServerOptions{Calls: true, Batches: true, Pings: true})
 	cfg := h2.Config{
-		Route: p.routeStream,
+		Route:  p.routeStream,
+		Guards: p.Guards,
 		Limits: h2.Limits{
 			Streams:       p.Limits.Streams,
 			HeaderBytes:   p.Limits.HeaderBytes,
@@ -33,11 +34,6 @@ func (p *port) buildSwitch(addr net.Addr) {
 	if log := p.Access; log != nil {
 		cfg.Begun = func(call *protocols.Call) {
 			call.OnDone(func(res protocols.Result) { rest.AccessLine(context.Background(), log, call, res) })
-		}
-	}
-	if guards := p.Guards; len(guards) > 0 {
-		cfg.Admit = func(ctx context.Context, call *protocols.Call) (context.Context, error) {
-			return protocols.Admit(ctx, guards, call)
 		}
 	}
 	p.sw = h2.New(cfg)

@@ -10,8 +10,6 @@ import (
 
 	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/h2"
-	"github.com/oneport-edge/oneport/protocols/ws"
-	"github.com/oneport-edge/oneport/router/upstream"
 )
 
 // table is what a port sends elsewhere. It never changes: another takes its place.
@@ -31,15 +29,7 @@ func (s *Server) newTable(routes []Route) (*table, error) {
 			continue
 		}
 		r.Hosts, r.Methods, r.Headers = slices.Clone(r.Hosts), slices.Clone(r.Methods), lowerCase(r.Headers)
-		w := newWay(r)
-		if r.WebSocket != "" {
-			for _, d := range w.shares {
-				d.tunnel = s.sessions.Tunnel(ws.TunnelOptions{
-					Dial: d.up.DialHTTP1, Prepare: upstream.Forward, Log: s.Log, Name: d.up.String(), Relay: r.Tunnel,
-				})
-			}
-		}
-		t.ways = append(t.ways, w)
+		t.ways = append(t.ways, s.newWay(r))
 	}
 	return t, errors.Join(errs...)
 }
@@ -111,7 +101,7 @@ func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) ht
 	case w.Redirect != "":
 		return w.redirect(p)
 	default:
-		return w.to()
+		return w.to().web
 	}
 }
 

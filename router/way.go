@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/h2"
+	"github.com/oneport-edge/oneport/protocols/rest"
+	"github.com/oneport-edge/oneport/protocols/ws"
 	"github.com/oneport-edge/oneport/router/upstream"
 )
 
@@ -49,19 +52,28 @@ type dest struct {
 	up     *upstream.Upstream
 	weight int
 	stream h2.Backend   // where streams go
+	web    http.Handler // where requests go that net/http has taken
 	tunnel http.Handler // where WebSockets go
 }
 
-// newWay makes a route ready, which is valid.
-func newWay(r *Route) *way {
+// newWay makes a route ready, which is valid. Its guards come behind those of the server.
+func (s *Server) newWay(r *Route) *way {
 	w := &way{Route: r, request: r.Request.compile(), response: r.Response.compile()}
 	w.plain = w.request == nil && w.response == nil && w.CORS == nil && w.Rewrite == "" && w.RewriteHost == "" &&
 		w.AnswerTimeout == 0 && w.Fallback == nil && w.Mirror == nil
-	for _, s := range r.shares() {
-		d := &dest{way: w, up: s.To, weight: s.Weight}
-		d.stream = d.newStream()
+	for _, share := range r.shares() {
+		d := &dest{way: w, up: share.To, weight: share.Weight}
+		d.stream, d.web = d.newStream(), rest.Guarded(d, r.Guards, s.Log)
+		if len(r.Guards) > 0 {
+			d.stream = h2.Guarded(d.stream, slices.Concat(s.Guards, r.Guards))
+		}
+		if r.WebSocket != "" {
+			d.tunnel = rest.Guarded(s.sessions.Tunnel(ws.TunnelOptions{
+				Dial: d.up.DialHTTP1, Prepare: upstream.Forward, Log: s.Log, Name: d.up.String(), Relay: r.Tunnel,
+			}), r.Guards, s.Log)
+		}
 		w.shares = append(w.shares, d)
-		w.total += s.Weight
+		w.total += share.Weight
 	}
 	return w
 }

@@ -5,6 +5,7 @@
 //	oneport proxy    # the same without a file
 //	oneport certs    # a local CA and a certificate
 //	oneport token    # make and check tokens for tests
+//	oneport apikey   # an API key, and the line for the file of keys
 //	oneport version
 //
 // This package connects the process to the library: flags, signals, systemd,

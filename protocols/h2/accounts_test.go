@@ -57,7 +57,7 @@ func TestIDsRunOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBank(t, 0)
 		defer b.close()
-		b.up.limits.Conns, b.sw.Admit = 1, nil
+		b.up.limits.Conns, b.sw.Guards = 1, nil
 		open := func(c *party, id uint32) {
 			c.say(head(id, true, ":method", "GET", ":scheme", "https", ":authority", "a.test", ":path", "/"))
 			synctest.Wait()
@@ -171,7 +171,7 @@ func newBank(t *testing.T, seed uint64) *bank {
 	b.sw = New(Config{
 		Limits: Limits{Streams: 20, Nuisance: 1000, Window: 48 << 10, ConnWindow: 128 << 10, Memory: 1 << 20},
 		Route:  func(*Request, *protocols.Conn) Backend { return b.up },
-		Admit:  b.admit,
+		Guards: []protocols.Guard{protocols.GuardFunc(b.admit)},
 		Begun: func(c *protocols.Call) {
 			b.count(&b.begun)
 			c.OnDone(func(protocols.Result) { b.count(&b.ended) })

@@ -27,14 +27,18 @@ func (c *client) route(s *stream, r *Request, end bool) {
 		s.status = -1
 		s.call = c.sw.begin(r, c.facts)
 	}
-	_, no := to.(refusing)
+	guards := c.sw.Guards
+	switch b := to.(type) {
+	case refusing:
+		guards = nil
+	case *guarded:
+		to, guards = b.Backend, b.guards
+	}
 	switch {
 	case to == nil:
 		s.reply(noRoute)
-	case no:
-		to.take(s, r, end)
-	case s.call != nil && c.sw.Admit != nil:
-		c.admit(s, r, end, to)
+	case s.call != nil && len(guards) > 0:
+		c.guard(s, r, end, to, guards)
 	default:
 		to.take(s, r, end)
 	}

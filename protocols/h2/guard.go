@@ -11,28 +11,102 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
+
+// Guarded is a backend with guards of its own, which are asked in place of
+// Config.Guards.
+func Guarded(to Backend, guards []protocols.Guard) Backend { return &guarded{to, guards} }
+
+type guarded struct {
+	Backend
+	guards []protocols.Guard
+}
+
+// guard asks guards about a stream: at once those that need not wait.
+func (c *client) guard(s *stream, r *Request, end bool, to Backend, guards []protocols.Guard) {
+	ctx, rest, err := c.sw.decideNow(s.call, r, guards)
+	switch {
+	case err != nil:
+		s.reply(refused(err))
+	case len(rest) > 0:
+		c.admit(s, r, end, to, ctx, rest)
+	default:
+		c.letIn(s, r, end, to, ctx)
+	}
+}
+
+// decideNow asks the guards that need not wait.
+func (sw *Switch) decideNow(call *protocols.Call, r *Request, guards []protocols.Guard) (ctx context.Context, rest []protocols.Guard, err error) {
+	if _, ok := guards[0].(protocols.Quick); !ok {
+		return nil, guards, nil
+	}
+	defer sw.decided(call, &err)
+	call.Ask((*asked)(r))
+	was := call.In(context.Background()) // what waits gets one that ends with the stream
+	ctx, rest, err = protocols.AdmitNow(was, guards, call)
+	if ctx == was {
+		ctx = nil
+	}
+	sw.failed(call, err)
+	return ctx, rest, err
+}
+
+// decided is deferred by who asks guards. A panic of theirs refuses the call.
+func (sw *Switch) decided(call *protocols.Call, err *error) {
+	call.Ask(nil)
+	p := recover()
+	if p == nil {
+		return
+	}
+	sw.log.Error("guard panicked", "path", call.Path, "panic", p, "stack", string(debug.Stack()))
+	*err = fmt.Errorf("panic: %v", p)
+}
+
+// letIn sends a stream on that all guards have admitted. ctx is what they have
+// added; nil if nothing. From now on the call can be ended.
+func (c *client) letIn(s *stream, r *Request, end bool, to Backend, ctx context.Context) {
+	if ctx != nil {
+		s.call.Admitted(ctx)
+	}
+	id, call := s.id, s.call
+	why := call.OnEnd(func(why *protocols.Refusal) {
+		c.mu.Lock()
+		if s := c.streams[id]; s != nil && s.call == call {
+			s.giveUp(frame.Cancel, refused(why))
+		}
+		for _, b := range c.backs {
+			b.publish()
+		}
+		c.unlock()
+		c.kick()
+	})
+	if why != nil {
+		s.reply(refused(why))
+		return
+	}
+	to.take(s, r, end)
+}
 
 // admission is a stream whose guards have not decided yet. Meanwhile its body
 // waits, within its window.
 type admission struct {
-	s       *stream
 	call    *protocols.Call
-	to      Backend
+	guards  []protocols.Guard
 	request Request
-	end     bool
+	so      context.Context //nolint:containedctx // what guards have added so far; nil if nothing
 	ctx     context.Context //nolint:containedctx // it ends with the stream
 	cancel  context.CancelFunc
 }
 
 // admit has guards decide on a stream. They may wait: no reader does for them.
-func (c *client) admit(s *stream, r *Request, end bool, to Backend) {
+func (c *client) admit(s *stream, r *Request, end bool, to Backend, so context.Context, guards []protocols.Guard) {
 	if c.sw.deciding.Add(1) > mostDeciding {
 		c.sw.deciding.Add(-1)
 		s.reply(overloaded)
 		return
 	}
-	a := &admission{s: s, call: s.call, to: to, request: *r, end: end}
+	a := &admission{call: s.call, guards: guards, request: *r, so: so}
 	a.request.Fields = slices.Clone(r.Fields) // the client's next request has these
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	s.admission, s.up.cut = a, false
@@ -46,8 +120,7 @@ func (c *client) admit(s *stream, r *Request, end bool, to Backend) {
 			if err != nil {
 				s.reply(refused(err))
 			} else {
-				a.call.Admitted(in)
-				to.take(s, &a.request, end)
+				c.letIn(s, &a.request, end, to, in)
 			}
 		}
 		for _, b := range c.backs {
@@ -58,21 +131,25 @@ func (c *client) admit(s *stream, r *Request, end bool, to Backend) {
 	})
 }
 
-// decide asks the guards. A panic of theirs refuses the call.
+// decide asks the guards.
 func (sw *Switch) decide(a *admission) (in context.Context, err error) {
-	defer func() {
-		a.call.Ask(nil)
-		if p := recover(); p != nil {
-			sw.log.Error("guard panicked", "path", a.call.Path, "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
+	defer sw.decided(a.call, &err)
 	a.call.Ask((*asked)(&a.request))
-	in, err = sw.Admit(a.call.In(a.ctx), a.call)
-	if err != nil && a.ctx.Err() == nil && protocols.RefusalOf(err).Reason == protocols.ReasonInternal {
-		sw.log.Error("guard failed", "request", a.call.RequestID(), "path", a.call.Path, "err", err)
+	if a.so != nil {
+		a.call.Admitted(a.so) // what others have added, they find
+	}
+	in, err = protocols.Admit(a.call.In(a.ctx), a.guards, a.call)
+	if a.ctx.Err() == nil {
+		sw.failed(a.call, err)
 	}
 	return in, err
+}
+
+// failed logs an error of a guard that is no refusal.
+func (sw *Switch) failed(call *protocols.Call, err error) {
+	if err != nil && protocols.RefusalOf(err).Reason == protocols.ReasonInternal {
+		sw.log.Error("guard failed", "request", call.RequestID(), "path", call.Path, "err", err)
+	}
 }
 
 // asked is a request as guards look at it.

@@ -49,7 +49,7 @@ func guarded(method, what string) []string {
 // A guard that waits on one stream delays no other of that connection; what
 // comes meanwhile waits, and is all there in the end.
 func TestGuardWaits(t *testing.T) {
-	inBubble(t, options{admit: patient}, func(t *testing.T, e *edge) {
+	inBubble(t, options{guards: []protocols.Guard{protocols.GuardFunc(patient)}}, func(t *testing.T, e *edge) {
 		c := e.dial()
 		msg := strings.Repeat("x", 100_000)
 		whole := c.message(&echov1.UnaryRequest{Message: msg})
@@ -82,7 +82,7 @@ func TestGuardWaits(t *testing.T) {
 }
 
 func TestGuardRefuses(t *testing.T) {
-	inBubble(t, options{admit: patient}, func(t *testing.T, e *edge) {
+	inBubble(t, options{guards: []protocols.Guard{protocols.GuardFunc(patient)}}, func(t *testing.T, e *edge) {
 		c := e.dial()
 		c.send(c.head(1, false, guarded("Unary", "refuse")...), c.head(3, true, guarded("Unary", "fail")...), c.head(5, true, guarded("Unary", "panic")...))
 		time.Sleep(time.Second)
@@ -109,7 +109,7 @@ func TestGuardRefuses(t *testing.T) {
 // A stream that ends before its guard has decided ends the guard's context; so
 // does its connection.
 func TestGuardIsCutShort(t *testing.T) {
-	inBubble(t, options{admit: patient}, func(t *testing.T, e *edge) {
+	inBubble(t, options{guards: []protocols.Guard{protocols.GuardFunc(patient)}}, func(t *testing.T, e *edge) {
 		c := e.dial()
 		c.send(c.head(1, false, guarded("Unary", "for ever")...), c.head(3, true, guarded("Unary", "wait")...), c.head(5, true, guarded("Unary", "for ever")...))
 		synctest.Wait()

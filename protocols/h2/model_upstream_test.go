@@ -118,7 +118,7 @@ func (c *crowdCall) serverSends() bool { return c.status && !c.down.said && !c.s
 func newCrowd(fail modelFail, l h2.Limits, up h2.UpstreamLimits, clients, sites int) *crowd {
 	w := &crowd{model: &model{fail: fail}, fail: fail, limits: l, ln: oneporttest.NewListener()}
 	l.Pace = cmp.Or(l.Pace, -1)
-	w.sw = h2.New(h2.Config{Limits: l, Admit: admitSlowly, Route: func(r *h2.Request, _ *protocols.Conn) h2.Backend {
+	w.sw = h2.New(h2.Config{Limits: l, Guards: []protocols.Guard{protocols.GuardFunc(admitSlowly)}, Route: func(r *h2.Request, _ *protocols.Conn) h2.Backend {
 		site, _ := strconv.Atoi(r.Authority)
 		return w.sites[site].up
 	}})

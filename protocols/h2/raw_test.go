@@ -66,7 +66,7 @@ type options struct {
 	inProcess bool // the test is about servers in this process alone
 	upstream  bool // the servers are reached by connections upstream
 	handler   bool // net/http's handler is a function of the switch's
-	admit     func(context.Context, *protocols.Call) (context.Context, error)
+	guards    []protocols.Guard
 	upLimits  h2.UpstreamLimits
 	upDial    dialer // to the fake server; nil dials e.behind
 	limits    h2.Limits
@@ -110,7 +110,7 @@ func newEdge(t *testing.T, o options) *edge {
 	e.behind = fake
 	o.limits.Pace = cmp.Or(o.limits.Pace, -1) // what was sent is to be taken when all is quiet
 	e.sw = h2.New(h2.Config{
-		Route: e.route, Admit: o.admit, Limits: o.limits, Log: slog.New(slog.DiscardHandler),
+		Route: e.route, Guards: o.guards, Limits: o.limits, Log: slog.New(slog.DiscardHandler),
 		Begun: func(c *protocols.Call) {
 			c.OnDone(func(r protocols.Result) {
 				e.calls.Add(1)

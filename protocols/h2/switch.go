@@ -23,10 +23,11 @@ type Config struct {
 	// may change the request's fields. It runs on the connection's reader,
 	// under its lock: it must not wait. Required.
 	Route func(*Request, *protocols.Conn) Backend
-	// Admit asks the guards, whether a call may go on to a server in this
-	// process that has Calls, or upstream. Those of other servers are asked there.
-	// It may wait. Nil admits all.
-	Admit func(context.Context, *protocols.Call) (context.Context, error)
+	// Guards are asked in this order whether a call may go on to a server in this
+	// process that has Calls, or upstream, unless its Backend has its own ([Guarded]). Those of
+	// other servers are asked there. One that is protocols.Quick is asked on the connection's
+	// reader, under its lock.
+	Guards []protocols.Guard
 	// Limits bound what clients may cost.
 	Limits Limits
 	// Begun is called with each new call, before its server has it. It may

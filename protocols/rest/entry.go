@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -64,11 +63,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(s.opts.Guards) > 0 {
-		call.Ask((*asked)(r))
-		in, err := protocols.Admit(ctx, s.opts.Guards, call)
-		call.Ask(nil)
+		in, err := admit(ctx, s.opts.Guards, call, r)
 		if err != nil {
-			s.refuse(rw, call, err)
+			refuse(rw, call, err, s.log)
 			return
 		}
 		ctx = in
@@ -79,32 +76,6 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		r.Body = &x.body
 	}
 	s.opts.Handler.ServeHTTP(rw, r)
-}
-
-// asked is a request as guards look at it.
-type asked http.Request
-
-func (a *asked) Get(name string) string      { return a.Header.Get(name) }
-func (a *asked) Values(name string) []string { return a.Header.Values(name) }
-func (a *asked) Query() string               { return a.URL.RawQuery }
-
-// refuse says in the call's own protocol that a guard has not let it in.
-func (s *Server) refuse(w http.ResponseWriter, call *protocols.Call, err error) {
-	refusal := protocols.RefusalOf(err)
-	if refusal.Reason == protocols.ReasonInternal {
-		s.log.Error("guard failed", "request", call.RequestID(), "path", call.Path, "err", err)
-	}
-	if call.Protocol == protocols.GRPC {
-		code, message := refusal.GRPC()
-		h := w.Header()
-		h.Set("Content-Type", "application/grpc")
-		h.Set("Grpc-Status", strconv.Itoa(code))
-		h.Set("Grpc-Message", strings.ReplaceAll(url.PathEscape(message), "%20", " "))
-		w.WriteHeader(http.StatusOK)
-		return
-	}
-	status, text := refusal.HTTP(w.Header())
-	http.Error(w, text, status)
 }
 
 // deepen makes the goroutine's stack 8 KiB deep at once, which is what a small
@@ -209,14 +180,14 @@ func (s *Server) vet(r *http.Request, conn *protocols.Conn) (int, string) {
 	return 0, ""
 }
 
-// forwarding reports whether a canonical header name tells where a request
+// forwarding reports whether a canonical header name tells where, or whom, a request
 // came from, which handlers believe.
 func forwarding(name string) bool {
 	switch {
 	case len(name) == 0:
 		return false
 	case name[0] == 'X':
-		return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip"
+		return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip" || name == "X-User-Id"
 	}
 	return name == "Forwarded"
 }
@@ -228,7 +199,7 @@ func Forwarding(name string) bool {
 		return false
 	}
 	name = strings.ReplaceAll(name, "_", "-")
-	return name == "forwarded" || name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded-")
+	return name == "forwarded" || name == "x-real-ip" || name == "x-user-id" || strings.HasPrefix(name, "x-forwarded-")
 }
 
 // Trusts reports whether ip is one of those whose forwarding fields are believed.
@@ -251,6 +222,9 @@ func AccessLine(ctx context.Context, log *slog.Logger, call *protocols.Call, res
 		slog.String("remote", call.Conn.Remote.String()),
 		slog.String("conn", call.Conn.ID),
 		slog.String("request", call.RequestID()),
+	}
+	if id := call.Identity(); id != nil {
+		attrs = append(attrs, slog.String("user", id.Key()))
 	}
 	if res.Err != nil {
 		attrs = append(attrs, slog.String("err", res.Err.Error()))

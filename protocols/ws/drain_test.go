@@ -51,8 +51,9 @@ func TestTunnelDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := e.drain(t)
-	frame := make([]byte, 4)
-	if _, err := io.ReadFull(br, frame); err != nil || string(frame) != "\x88\x02\x03\xe9" {
+	const going = "\x88\x16\x03\xe9server is going away"
+	frame := make([]byte, len(going))
+	if _, err := io.ReadFull(br, frame); err != nil || string(frame) != going {
 		t.Fatalf("got %x, %v; want a close frame", frame, err)
 	}
 	io.WriteString(c, "\x88\x82\x00\x00\x00\x00\x03\xe9")

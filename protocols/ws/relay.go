@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/ws/frame"
 )
 
 const (
@@ -38,10 +39,12 @@ type tunnel struct {
 	sent   int64           // bytes towards the client; the same
 	work   sync.WaitGroup  // the goroutine that writes our close frame
 
-	mu      sync.Mutex  // guards the fields below
-	writing bool        // somebody writes to the client
-	silent  bool        // nothing of the upstream's goes to the client any more
-	closing bool        // Close was called
+	mu      sync.Mutex // guards the fields below
+	writing bool       // somebody writes to the client
+	silent  bool       // nothing of the upstream's goes to the client any more
+	closing bool       // Close was called
+	code    int        // with it
+	reason  string
 	said    bool        // our close frame was written
 	ended   bool        // both directions have ended
 	err     error       // what broke the tunnel
@@ -95,7 +98,7 @@ func (t *tunnel) outcome() (int, error) {
 	defer t.mu.Unlock()
 	switch {
 	case t.said:
-		return CloseGoingAway, nil
+		return t.code, nil
 	case t.frames.closed:
 		return int(t.frames.code), nil
 	}
@@ -167,13 +170,13 @@ func (t *tunnel) abort() {
 // Close ends the tunnel with a close frame to the client, where a frame of the
 // upstream's ends. Its answer goes to the upstream, like everything that it
 // sends, so that both see a session that was closed.
-func (t *tunnel) Close(int, string) {
+func (t *tunnel) Close(code int, reason string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closing || t.ended {
 		return
 	}
-	t.closing = true
+	t.closing, t.code, t.reason = true, code, reason
 	if t.limit != nil {
 		t.limit.Stop()
 	}
@@ -192,15 +195,12 @@ func (t *tunnel) sayLocked() {
 	}
 	t.work.Go(func() { // a client that does not read must not hold up a drain
 		w := timed{Conn: t.client}
-		err := w.write(frameGoingAway)
+		err := w.write(frame.Append(nil, frame.Close, frame.ClosePayload(t.code, t.reason), nil))
 		t.mu.Lock()
 		t.said = err == nil
 		t.mu.Unlock()
 	})
 }
-
-// frameGoingAway is a close frame with 1001.
-var frameGoingAway = []byte{0x88, 2, CloseGoingAway >> 8, CloseGoingAway & 0xff}
 
 // deliver writes what the upstream has sent to the client, up to the end of a
 // frame when the tunnel is closing.

@@ -60,7 +60,7 @@ func TestTunnelDrainAtBoundary(t *testing.T) {
 		expect(t, client, "\x82\x06abc")
 		done := drained(t, s, CloseGoingAway, time.Second)
 		go io.WriteString(up, "def\x81\x03not\x81\x04this")
-		expect(t, client, "def"+string(frameGoingAway))
+		expect(t, client, "def"+goingAway)
 		go io.WriteString(client, "\x88\x80....")
 		expect(t, up, "\x88\x80....")
 		up.Close()
@@ -70,6 +70,9 @@ func TestTunnelDrainAtBoundary(t *testing.T) {
 		<-done
 	})
 }
+
+// goingAway is the close frame of a drain.
+const goingAway = "\x88\x16\x03\xe9server is going away"
 
 // A frame that does not end holds up no drain.
 func TestTunnelDrainWithinFrame(t *testing.T) {
@@ -94,7 +97,7 @@ func TestTunnelDrainSilentClient(t *testing.T) {
 		s = NewServer(nil)
 		client, _ := between(s)
 		done := drained(t, s, CloseGoingAway, closeWait)
-		expect(t, client, string(frameGoingAway))
+		expect(t, client, goingAway)
 		<-done
 	})
 }

@@ -160,6 +160,17 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.U
 	if late {
 		c.Close(CloseGoingAway, "server is going away")
 	}
+	endable(call, c)
+}
+
+// endable lets a session's call be ended from outside.
+func endable(call *protocols.Call, s session) {
+	if call == nil {
+		return
+	}
+	if why := call.OnEnd(func(why *protocols.Refusal) { s.Close(why.Close()) }); why != nil {
+		s.Close(why.Close())
+	}
 }
 
 // admit promises a place to a handshake, unless the drain has begun. The

@@ -142,6 +142,7 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOpti
 	if late {
 		t.Close(CloseGoingAway, "")
 	}
+	endable(call, t)
 }
 
 // begin answers the client's handshake, and tells it early at once if nobody is to look
@@ -209,6 +210,9 @@ func exchange(up net.Conn, r *http.Request, opts *TunnelOptions) (*answer, error
 	uri := r.RequestURI
 	if !strings.HasPrefix(uri, "/") {
 		uri = r.URL.RequestURI() // what a proxy is sent names the host as well
+	}
+	if call := protocols.CallFrom(r.Context()); call != nil {
+		uri = call.Shown(uri)
 	}
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\n", uri, r.Host)
 	out := r.Header.Clone()

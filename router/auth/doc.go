@@ -16,6 +16,9 @@
 // token ends, so that most calls cost a look into a map. An open gRPC call or
 // WebSocket is ended when its token is.
 //
+// [MTLS], [APIKeys], [Tickets] and [Forward] find it out by other means; [Any] and [All] put guards
+// together, and [Require] says who may, of those who are known.
+//
 // The rule: what a client learns of a refusal is that its credentials are
 // missing, bad or cannot be checked now. Why, [JWT.Stats] counts.
 //

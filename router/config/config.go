@@ -14,6 +14,8 @@ type Config struct {
 	TLS       TLS
 	Upstreams []Upstream // in the file's order
 	Routes    []Route    // the first that matches counts
+	Auth      Auth
+	Redis     *Redis `json:",omitempty"` // nil if instances count alone
 	Limits    Limits
 	Drain     Drain
 	Log       Log
@@ -118,6 +120,11 @@ type Route struct {
 	// Tunnel is for WebSocket; otherwise nil.
 	Tunnel *Tunnel
 
+	Auth    []string `json:",omitempty"` // one of them lets a call in, or
+	AuthAll bool     `json:",omitempty"` // all must
+	Allow   *Allow   `json:",omitempty"` // nil for all who are known
+	Limit   string   `json:",omitempty"` // the name of one of Limits.Named
+
 	// Redirect is a URL or a path, instead of To.
 	Redirect       string
 	RedirectStatus int // 308 by default; 0 without Redirect
@@ -163,7 +170,13 @@ type CORS struct {
 // Limits bounds what clients can cost.
 type Limits struct {
 	Connections int // in all; 10,000 by default
+	InFlight    InFlight
+	Shed        bool    // true by default
+	Named       []Limit `json:",omitempty"` // in the file's order
 }
+
+// InFlight are bounds on open calls; 0 for none.
+type InFlight struct{ HTTP, GRPC, WebSocket int }
 
 // Drain is how a server ends.
 type Drain struct {

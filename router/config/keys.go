@@ -97,7 +97,17 @@ var mappings = []mapping{
 	{path: "routes[].response_headers", keys: editKeys, about: "As `request_headers`."},
 	{path: "routes[].cors", keys: corsKeys},
 	{path: "routes[].fallback", keys: fallbackKeys, oneOf: [][]string{{keyTo, keyStatus}}, about: "Exactly one of `to` and `status`."},
+	{path: "routes[].auth", keys: []key{{name: keyAll, is: someOf(enum(guards...)), need: true, about: "All of them must let a call in."}}},
+	{path: "routes[].allow", keys: allowKeys, about: "What is given must all hold."},
+	{path: keyAuth, keys: authKeys, about: authAbout},
+	{path: "auth.jwt", keys: jwtKeys, oneOf: [][]string{{keyJWKS, keyKeys}}, about: "Exactly one of `jwks` and `keys`."},
+	{path: "auth.mtls", keys: mtlsKeys},
+	{path: "auth.keys", keys: apiKeyKeys},
+	{path: "auth.forward", keys: forwardKeys, oneOf: [][]string{{keyURL, keyGRPC}}, about: "Exactly one of `url` and `grpc`. Without an answer nobody is let in."},
 	{path: "limits", keys: limitKeys},
+	{path: "limits.named.*", keys: namedLimitKeys, about: "`rate`, `concurrency` or both."},
+	{path: "limits.in_flight", keys: inFlightKeys},
+	{path: keyRedis, keys: redisKeys},
 	{path: "drain", keys: drainKeys, about: "A warning, if `not_ready` and `spread` together are longer than `timeout`."},
 	{path: "log", keys: logKeys},
 }
@@ -122,8 +132,8 @@ var fileKeys = []key{
 	{name: "limits", is: submapping(), without: "as below", about: "What clients may cost."},
 	{name: "drain", is: submapping(), without: "as below", about: "How a server ends."},
 	{name: "log", is: submapping(), without: "as below", about: "What is logged, and how."},
-	{name: "auth", later: true},
-	{name: "redis", later: true},
+	{name: keyAuth, is: submapping(), without: "nobody is asked", about: "Ways to find out who asks, for routes to name."},
+	{name: keyRedis, is: submapping(), without: "each instance counts alone", about: "Where instances count together."},
 	{name: "admin", later: true},
 }
 
@@ -184,7 +194,15 @@ var limitKeys = []key{
 		name: keyConnections, is: count(1, 10_000_000), otherwise: "10000", // more than 10 million is more than a machine has memory for
 		about: "Open connections in all; see [operations](operations.md) for all other bounds.",
 	},
-	{name: "named", later: true},
+	{
+		name: keyNamed, is: named(limitName, submapping()), without: "none",
+		about: "Limits for callers, which routes name: `limit: api`. All routes that name one count together. See [limits](limits.md).",
+	},
+	{name: "in_flight", is: submapping(), without: "no bounds", about: "How many calls of all callers may be open, by protocol, so that none starves another."},
+	{
+		name: "shed", is: boolean(), otherwise: "true",
+		about: "Whether new calls are refused (503, `UNAVAILABLE`) while the process has enough: nine tenths of its memory limit, if it has one, or of waiting for a processor.",
+	},
 }
 
 var drainKeys = []key{

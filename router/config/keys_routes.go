@@ -28,8 +28,12 @@ const routesAbout = "Exactly one of `grpc`, `websocket` and `path`, with `to` (o
 
 // routeKeys are those of one route.
 var routeKeys = slices.Concat(callKeys, socketKeys, []key{
-	{name: "auth", later: true},
-	{name: "limit", later: true},
+	{
+		name: keyAuth, is: either(enum(guards...), someOf(enum(guards...)), submapping()), without: "nobody is asked",
+		about: "Who may use it: `[jwt, mtls]` for any one of them, `{ all: [jwt, mtls] }` for all. They are in `auth`.",
+	},
+	{name: keyAllow, is: submapping(), without: "everybody who is known", with: []string{keyAuth}, about: "Who may, of those who are known."},
+	{name: keyLimit, is: text(limitName), without: "none", about: "How much callers get: a name in `limits.named`."},
 })
 
 // callKeys are those of all kinds of routes, and of calls and requests.

@@ -88,6 +88,7 @@ func (w *walker) route(r *Route, o object, c *Config, upstreams map[string]*Upst
 	d := destinations{c, upstreams, given[0]}
 	w.destination(r, o, &d)
 	w.changes(r, o, &d)
+	w.guarded(r, o, c, given[0])
 	r.Tunnel = w.tunnel(o, given[0])
 }
 

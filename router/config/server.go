@@ -21,10 +21,11 @@ func (w *walker) config(c *Config, root value) {
 	c.TLS = w.tls(o, c.Listen)
 	c.Upstreams = w.upstreams(o.get("upstreams"))
 	w.vague = w.vague || slices.Contains(o.meant, "upstreams")
+	c.Auth = w.auth(o.get(keyAuth))
+	c.Redis = w.redis(o.get(keyRedis))
+	w.limits(o.get("limits"), c)
 	c.Routes = w.routes(o.get("routes"), c)
-
-	limits := o.get("limits").objectIfGiven("limits")
-	c.Limits.Connections = limits.get(keyConnections).count()
+	w.warnOfCertificates(o, c)
 
 	drain := o.get("drain").objectIfGiven("drain")
 	c.Drain = Drain{
@@ -248,9 +249,7 @@ func (w *walker) tls(root object, listeners []Listener) (t TLS) {
 
 // warnOfClients reports certificates that clients are asked for in vain.
 func (w *walker) warnOfClients(t TLS, o object, listeners []Listener) {
-	if t.ClientAuth == "optional" {
-		o.get("client_auth").warningf("clients without a certificate are served all the same: nothing in this version looks at who a client is")
-	}
+	w.clientAuth = o.get("client_auth")
 	for _, l := range listeners {
 		if l.Plaintext && t.ClientAuth == "required" && !l.local() {
 			o.get("client_auth").warningf("%s has tls: off: who comes there is asked for no certificate", shown(l.Address))

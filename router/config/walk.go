@@ -32,6 +32,8 @@ type walker struct {
 	cut      bool // there were more problems than maxProblems
 	vague    bool // upstreams could not be read; what names one may be right
 
+	clientAuth value // of tls
+
 	// read is told of each key that was given and asked for; nil outside of tests.
 	read func(mapping, key string)
 }

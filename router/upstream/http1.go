@@ -169,10 +169,11 @@ func (u *Upstream) Handler(serve func(*h2.Exchange)) h2.Backend { return u.handl
 func prepareHead(ctx context.Context, h *protocols.Head) {
 	if call := protocols.CallFrom(ctx); call != nil {
 		forward(h, h.Values(forwardedFor), call)
+		h.Path = call.Shown(h.Path)
 		return
 	}
 	// Nobody knows whose word this is.
-	for _, name := range []string{forwardedFor, forwardedProto, forwardedHost} {
+	for _, name := range []string{forwardedFor, forwardedProto, forwardedHost, userID} {
 		h.Remove(name)
 	}
 }

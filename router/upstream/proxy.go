@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,10 +66,17 @@ func newReverse(at target, transport http.RoundTripper, log *slog.Logger) *httpu
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(to)
 			pr.Out.Host = pr.In.Host
-			pr.Out.Header["X-Forwarded-For"] = pr.In.Header["X-Forwarded-For"] // a trusted proxy's, or nothing
-			pr.SetXForwarded()
 			if call := protocols.CallFrom(pr.In.Context()); call != nil {
-				pr.Out.Header.Set("X-Request-ID", call.RequestID())
+				for _, name := range []string{"X-Forwarded-Proto", "X-Forwarded-Host"} { // a trusted proxy's, or nothing
+					if v := pr.In.Header[name]; v != nil {
+						pr.Out.Header[name] = v
+					}
+				}
+				before := strings.Join(pr.In.Header.Values("X-Forwarded-For"), ", ")
+				forward(headerFields{pr.Out.Header}, before, call)
+				if shown := call.Shown("?" + pr.Out.URL.RawQuery); pr.Out.URL.RawQuery != "" {
+					pr.Out.URL.RawQuery = strings.TrimPrefix(shown, "?")
+				}
 			}
 		},
 	}

@@ -1,0 +1,78 @@
+package rest
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oneport-edge/oneport/protocols"
+)
+
+// asked is a request as guards look at it.
+type asked http.Request
+
+func (a *asked) Get(name string) string      { return a.Header.Get(name) }
+func (a *asked) Values(name string) []string { return a.Header.Values(name) }
+func (a *asked) Query() string               { return a.URL.RawQuery }
+
+// admit asks guards about a request.
+func admit(ctx context.Context, guards []protocols.Guard, call *protocols.Call, r *http.Request) (context.Context, error) {
+	call.Ask((*asked)(r))
+	defer call.Ask(nil)
+	return protocols.Admit(ctx, guards, call)
+}
+
+// Guarded is a handler of what a Server has let in, with guards of its own, which are
+// asked behind the Server's. Log gets their failures at Error.
+func Guarded(next http.Handler, guards []protocols.Guard, log *slog.Logger) http.Handler {
+	if len(guards) == 0 {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		call := protocols.CallFrom(r.Context())
+		if call == nil { // not reached: all requests come through a Server
+			http.Error(w, "no call", http.StatusInternalServerError)
+			return
+		}
+		in, err := admit(r.Context(), guards, call, r)
+		if err == nil {
+			why := call.OnEnd(func(*protocols.Refusal) { cutOff(w) })
+			if why == nil {
+				next.ServeHTTP(w, r.WithContext(in))
+				return
+			}
+			err = why
+		}
+		refuse(w, call, err, log)
+	})
+}
+
+// cutOff ends a request from outside: whoever serves it can neither read nor write any more.
+func cutOff(w http.ResponseWriter) {
+	rc, past := http.NewResponseController(w), time.Unix(1, 0)
+	_ = rc.SetReadDeadline(past) // a dead connection needs none
+	_ = rc.SetWriteDeadline(past)
+}
+
+// refuse says in the call's own protocol that a guard has not let it in.
+func refuse(w http.ResponseWriter, call *protocols.Call, err error, log *slog.Logger) {
+	refusal := protocols.RefusalOf(err)
+	if refusal.Reason == protocols.ReasonInternal {
+		log.Error("guard failed", "request", call.RequestID(), "path", call.Path, "err", err)
+	}
+	if call.Protocol == protocols.GRPC {
+		code, message := refusal.GRPC()
+		h := w.Header()
+		h.Set("Content-Type", "application/grpc")
+		h.Set("Grpc-Status", strconv.Itoa(code))
+		h.Set("Grpc-Message", strings.ReplaceAll(url.PathEscape(message), "%20", " "))
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	status, text := refusal.HTTP(w.Header())
+	http.Error(w, text, status)
+}

@@ -1,0 +1,254 @@
+package auth
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/oneport-edge/oneport/protocols"
+)
+
+// keyPrefix is how keys begin that NewAPIKey makes, so that people and scanners know one
+// when they see it.
+const keyPrefix = "op_"
+
+// Bounds of keys.
+const (
+	maxKey      = 256     // bytes of a key; longer ones are not looked at
+	maxKeyName  = 128     // bytes of its owner's name
+	maxKeyLine  = 1024    // bytes of a line in a file
+	mostKeys    = 100_000 // in a file, about 20 MB in memory
+	randomOfKey = 32      // random characters of a key: 190 bits
+)
+
+// NewAPIKey makes a key for name, and the line by which a file of [APIKeys] knows it. The key
+// itself is kept nowhere.
+func NewAPIKey(name string) (key, line string, err error) {
+	if !isKeyName(name) {
+		return "", "", fmt.Errorf("auth: name %q: want at most %d letters, digits and . _ @ -", name, maxKeyName)
+	}
+	const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	b := []byte(keyPrefix)
+	var random [64]byte
+	for len(b) < len(keyPrefix)+randomOfKey {
+		if _, err := rand.Read(random[:]); err != nil {
+			return "", "", fmt.Errorf("auth: %w", err)
+		}
+		for _, r := range random {
+			// 248 is the largest multiple of 62 in a byte: no character is likelier than others.
+			if r < 248 && len(b) < len(keyPrefix)+randomOfKey {
+				b = append(b, alphabet[r%62])
+			}
+		}
+	}
+	key = string(b)
+	sum := sha256.Sum256(b)
+	return key, name + ":" + hex.EncodeToString(sum[:]), nil
+}
+
+func isKeyName(s string) bool {
+	return s != "" && len(s) <= maxKeyName && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._@-", r)
+	})
+}
+
+// APIKeysOptions says where keys are looked for.
+type APIKeysOptions struct {
+	// Header is the field that has a key and nothing else; "" means X-API-Key.
+	// "Authorization: Bearer" is always looked at, a query never: it would be in
+	// everybody's logs.
+	Header string
+	// Prefix is how keys begin; "" means "op_". A Bearer token that does not is
+	// none of ours, and is left for other guards and for the server, unless its hash is known.
+	Prefix string
+	// By is [protocols.Identity.By]; "" means "keys".
+	By string
+}
+
+// APIKeys is a guard that knows clients by keys. It knows the keys by their SHA-256 only: a key has
+// 190 random bits, so nobody finds it from its hash, and a slow hash as passwords need
+// would only cost time, on each call. Keys are looked up by that hash, in a map: how long
+// this takes tells of bits of a hash, which say nothing of a key.
+//
+// A key goes no further than this port. No key is known until Load.
+type APIKeys struct {
+	opts APIKeysOptions
+	keys atomic.Pointer[map[[sha256.Size]byte]string]
+}
+
+// NewAPIKeys gives a guard without keys, which lets nobody in.
+func NewAPIKeys(opts APIKeysOptions) *APIKeys {
+	if opts.Header == "" {
+		opts.Header = "X-API-Key"
+	}
+	if opts.Prefix == "" {
+		opts.Prefix = keyPrefix
+	}
+	if opts.By == "" {
+		opts.By = "keys"
+	}
+	k := &APIKeys{opts: opts}
+	k.keys.Store(&map[[sha256.Size]byte]string{})
+	return k
+}
+
+// Load replaces the keys by those in a file: a line for each, "name:" and the key's
+// SHA-256 in 64 hexadecimal digits. Empty lines and those that begin with "#" do not count. A name may have
+// several keys, so that one can take another's place. On an error, which names each wrong
+// line, the keys remain as they were. It may be called while calls are let in.
+func (k *APIKeys) Load(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("auth: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	return k.Read(f, file)
+}
+
+// Read is Load of what r has; name is what errors call it.
+func (k *APIKeys) Read(r io.Reader, name string) error {
+	keys := make(map[[sha256.Size]byte]string)
+	where := make(map[[sha256.Size]byte]int)
+	var problems []error
+	wrong := func(line int, format string, args ...any) {
+		if len(problems) < 20 {
+			problems = append(problems, fmt.Errorf("%s:%d: %s", name, line, fmt.Sprintf(format, args...)))
+		}
+	}
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 0, maxKeyLine), maxKeyLine)
+	n := 0
+	for lines.Scan() {
+		n++
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		owner, sum, problem := parseKeyLine(line)
+		switch {
+		case problem != "":
+			wrong(n, "%s", problem)
+		case where[sum] > 0:
+			wrong(n, "this key is in line %d already", where[sum])
+		case len(keys) == mostKeys:
+			wrong(n, "more than %d keys", mostKeys)
+			return errors.Join(problems...)
+		default:
+			keys[sum], where[sum] = owner, n
+		}
+	}
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		wrong(n+1, "more than %d bytes", maxKeyLine)
+	} else if err != nil {
+		problems = append(problems, fmt.Errorf("%s: %w", name, err))
+	}
+	if len(problems) > 0 {
+		return errors.Join(problems...)
+	}
+	k.keys.Store(&keys)
+	return nil
+}
+
+// parseKeyLine reads a line that has a key. The problem, if there is one, does not repeat
+// the line: it may be a key.
+func parseKeyLine(line string) (owner string, sum [sha256.Size]byte, problem string) {
+	owner, digits, ok := strings.Cut(line, ":")
+	owner, digits = strings.TrimSpace(owner), strings.TrimSpace(digits)
+	switch {
+	case strings.HasPrefix(line, keyPrefix) && !ok, strings.HasPrefix(digits, keyPrefix):
+		return "", sum, "this is a key; the file has its SHA-256 instead, as in the line that oneport apikey prints"
+	case !ok:
+		return "", sum, "want name:sha256"
+	case !isKeyName(owner):
+		return "", sum, fmt.Sprintf("the name: want at most %d letters, digits and . _ @ -", maxKeyName)
+	case len(digits) != hex.EncodedLen(sha256.Size):
+		return "", sum, fmt.Sprintf("the hash: want 64 hexadecimal digits, not %d characters", len(digits))
+	}
+	if _, err := hex.Decode(sum[:], []byte(digits)); err != nil {
+		return "", sum, "the hash: want 64 hexadecimal digits"
+	}
+	return owner, sum, ""
+}
+
+// Admit implements [protocols.Guard].
+func (k *APIKeys) Admit(ctx context.Context, call *protocols.Call) (context.Context, error) {
+	return k.AdmitNow(ctx, call)
+}
+
+// AdmitNow implements [protocols.Quick].
+func (k *APIKeys) AdmitNow(ctx context.Context, call *protocols.Call) (context.Context, error) {
+	k.Clean(call)
+	key, ok := k.find(call)
+	if !ok {
+		return ctx, &protocols.Refusal{Reason: protocols.ReasonUnauthenticated, Challenge: "Bearer"}
+	}
+	owner, ok := k.owner(key)
+	if !ok {
+		return ctx, &protocols.Refusal{Reason: protocols.ReasonUnauthenticated, Challenge: `Bearer error="invalid_token"`}
+	}
+	call.Identify(&protocols.Identity{Subject: owner, By: k.opts.By})
+	return ctx, nil
+}
+
+// Clean implements [Cleaner].
+func (k *APIKeys) Clean(call *protocols.Call) {
+	call.Hand(k.opts.Header, "")
+	for _, v := range call.Headers("Authorization") {
+		if key, ok := bearerKey(v); ok && k.isOurs(key) {
+			call.Hand("Authorization", "")
+			return
+		}
+	}
+}
+
+// isOurs says whether a Bearer token is meant as a key.
+func (k *APIKeys) isOurs(token string) bool {
+	if strings.HasPrefix(token, k.opts.Prefix) {
+		return true
+	}
+	_, known := k.owner(token)
+	return known
+}
+
+// find gives the one key of a request. With more than one there is none: the server
+// behind might take another than this guard.
+func (k *APIKeys) find(call *protocols.Call) (key string, ok bool) {
+	n := 0
+	for _, v := range call.Headers(k.opts.Header) {
+		n++
+		key = v
+	}
+	for _, v := range call.Headers("Authorization") {
+		if token, ok := bearerKey(v); ok && k.isOurs(token) {
+			n++
+			key = token
+		}
+	}
+	return key, n == 1
+}
+
+// owner gives the name of a key's owner.
+func (k *APIKeys) owner(key string) (string, bool) {
+	if key == "" || len(key) > maxKey {
+		return "", false
+	}
+	name, ok := (*k.keys.Load())[sha256.Sum256([]byte(key))]
+	return name, ok
+}
+
+// bearerKey gives the token of an Authorization field (RFC 6750, 2.1).
+func bearerKey(v string) (string, bool) {
+	scheme, token, ok := strings.Cut(v, " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return "", false
+	}
+	return strings.Trim(token, " "), true
+}

@@ -1,0 +1,5 @@
+//go:build !clients
+
+package redisstore
+
+const asked = false
