@@ -58,7 +58,10 @@ type JWT struct {
 	refused              [numJWTReasons]atomic.Uint64
 }
 
-var _ protocols.Quick = (*JWT)(nil)
+var (
+	_ protocols.Quick = (*JWT)(nil)
+	_ Cleaner         = (*JWT)(nil)
+)
 
 // jwtAsymmetric and jwtSymmetric are the algorithms that there are. "none" is not one.
 var (
@@ -196,9 +199,12 @@ func (j *JWT) recall(token string, now time.Time) (*jwtEntry, JWTReason) {
 	return e, 0
 }
 
+// Clean implements [Cleaner]: tokens in URLs and lists of subprotocols go no further.
+func (j *JWT) Clean(call *protocols.Call) { sourceSpend(call, j.opts.From) }
+
 // let lets the call in.
 func (j *JWT) let(call *protocols.Call, e *jwtEntry) {
-	sourceSpend(call, j.opts.From)
+	j.Clean(call)
 	call.Identify(e.id)
 	j.admitted.Add(1)
 	sessionEnds(call, e.id.Expires, j.opts.Leeway)
