@@ -3,6 +3,7 @@ package edge
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -37,6 +38,9 @@ type Explanation struct {
 	Fallback *Target `json:"fallback,omitempty"`
 	Path     string  `json:"path,omitempty"`
 	Host     string  `json:"host,omitempty"`
+
+	// Guards are asked before, in this order.
+	Guards []string `json:"guards,omitempty"`
 
 	Passed   []Passed  `json:"passed,omitempty"`
 	Timeouts []Timeout `json:"timeouts,omitempty"`
@@ -171,7 +175,45 @@ func (x *Explanation) match(cfg *config.Config, a *asked) {
 		x.Path = asked
 	}
 	x.Host = from[i].RewriteHost
+	x.guards(cfg, from[i])
 	x.upstreams(cfg, from[i], a.Protocol)
+}
+
+// guards says who may use the route, and how much.
+func (x *Explanation) guards(cfg *config.Config, r *config.Route) {
+	if len(r.Auth) > 0 {
+		word := " or "
+		if r.AuthAll {
+			word = " and "
+		}
+		x.Guards = append(x.Guards, "auth: "+strings.Join(r.Auth, word))
+	}
+	if a := r.Allow; a != nil {
+		var list []string
+		if a.Subjects != nil {
+			list = append(list, "subjects "+strings.Join(a.Subjects, ", "))
+		}
+		if a.Issuers != nil {
+			list = append(list, "issuers "+strings.Join(a.Issuers, ", "))
+		}
+		for _, name := range slices.Sorted(maps.Keys(a.Claims)) {
+			list = append(list, name+" "+strings.Join(a.Claims[name], ", "))
+		}
+		x.Guards = append(x.Guards, "allow: "+strings.Join(list, "; "))
+	}
+	for _, l := range cfg.Limits.Named {
+		if l.Name != r.Limit {
+			continue
+		}
+		var list []string
+		if l.Rate.N > 0 {
+			list = append(list, limitOf(&l, nil).Rate.String())
+		}
+		if l.Concurrency > 0 {
+			list = append(list, fmt.Sprint(l.Concurrency, " at a time"))
+		}
+		x.Guards = append(x.Guards, fmt.Sprintf("limit: %s, line %d: %s, per %s", l.Name, l.Pos.Line, strings.Join(list, " and "), l.Per))
+	}
 }
 
 // upstreams says where the call goes, and how long that may take.
@@ -293,6 +335,11 @@ func (x *Explanation) Text(file string) string {
 	if r := x.Route; r != nil {
 		line("route", "%s, %s:%d: %s", r.Name, file, r.Line, r.What)
 	}
+	label := "asks"
+	for _, g := range x.Guards {
+		line(label, "%s", g)
+		label = ""
+	}
 	switch {
 	case len(x.Upstreams) > 0:
 		x.targets(line, file)
@@ -303,7 +350,7 @@ func (x *Explanation) Text(file string) string {
 	default:
 		line("answer", "%s", x.Answer)
 	}
-	label := "not by"
+	label = "not by"
 	for _, p := range x.Passed {
 		line(label, "%s, line %d: %s", p.Name, p.Line, p.Why)
 		label = ""

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ type Plan struct {
 	// Reordered says that routes of both files are in another order: the first that
 	// fits counts.
 	Reordered bool
+	// Guards names the keys of guards that differ: auth.jwt, redis, limits.named.api.
+	Guards []string
 	// Restart names the keys whose change takes effect at a start only.
 	Restart []string
 }
@@ -36,6 +39,7 @@ type Change struct {
 // Compare says what is would change where was is served.
 func Compare(was, is *config.Config) Plan {
 	p := Plan{Restart: needRestart(was, is)}
+	p.Guards = guardChanges(was, is)
 	p.Upstreams, _ = compare(thingsOf(was.Upstreams, upstreamName), thingsOf(is.Upstreams, upstreamName))
 	p.Routes, p.Reordered = compare(thingsOf(was.Routes, routeName), thingsOf(is.Routes, routeName))
 	return p
@@ -43,7 +47,7 @@ func Compare(was, is *config.Config) Plan {
 
 // Nothing reports whether a file changes nothing at all.
 func (p *Plan) Nothing() bool {
-	return p.Upstreams.none() && p.Routes.none() && !p.Reordered && len(p.Restart) == 0
+	return p.Upstreams.none() && p.Routes.none() && !p.Reordered && len(p.Guards) == 0 && len(p.Restart) == 0
 }
 
 func (c *Changes) none() bool { return len(c.Added)+len(c.Removed)+len(c.Changed) == 0 }
@@ -132,7 +136,7 @@ func keyOf(field string) string {
 		"Hosts": "host", "Methods": "method", "Headers": "header", "RedirectStatus": "status", "Split": "to",
 		"Request": "request_headers", "Response": "response_headers",
 		"Connect": "connect_timeout", "Streams": limits, "Requests": limits, "HashBy": "hash",
-		"ProxyHeader": "proxy_protocol", "Tunnel": "mode", "Raw": "mode", "MessageBytes": "message_size",
+		"ProxyHeader": "proxy_protocol", "AuthAll": "auth", "Tunnel": "mode", "Raw": "mode", "MessageBytes": "message_size",
 	}
 	if key, ok := known[field]; ok {
 		return key
@@ -192,6 +196,45 @@ func content(v reflect.Value) string {
 // poolKey is what makes an upstream another one, with connections of its own.
 func poolKey(u *config.Upstream) string { return content(reflect.ValueOf(*u)) }
 
+// fixedLimits are those that take effect at a start only.
+func fixedLimits(cfg *config.Config) config.Limits {
+	l := cfg.Limits
+	l.Named = nil
+	return l
+}
+
+// guardChanges names what differs of who is let in, and how much callers get.
+func guardChanges(was, is *config.Config) (keys []string) {
+	for _, k := range []struct {
+		name    string
+		was, is any
+	}{
+		{"auth.jwt", was.Auth.JWT, is.Auth.JWT},
+		{"auth.mtls", was.Auth.MTLS, is.Auth.MTLS},
+		{"auth.keys", was.Auth.Keys, is.Auth.Keys},
+		{"auth.forward", was.Auth.Forward, is.Auth.Forward},
+		{"redis", was.Redis, is.Redis},
+	} {
+		if content(reflect.ValueOf(k.was)) != content(reflect.ValueOf(k.is)) {
+			keys = append(keys, k.name)
+		}
+	}
+	all := map[string][2]string{}
+	for i, list := range [][]config.Limit{was.Limits.Named, is.Limits.Named} {
+		for _, l := range list {
+			both := all[l.Name]
+			both[i] = content(reflect.ValueOf(l))
+			all[l.Name] = both
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if both := all[name]; both[0] != both[1] {
+			keys = append(keys, "limits.named."+name)
+		}
+	}
+	return keys
+}
+
 // needRestart names the keys that differ and take effect at a start only.
 func needRestart(was, is *config.Config) (keys []string) {
 	for _, k := range []struct {
@@ -201,7 +244,7 @@ func needRestart(was, is *config.Config) (keys []string) {
 		{"listen", was.Listen, is.Listen},
 		{"tls", was.TLS, is.TLS},
 		{"routes with passthrough", passthrough(was), passthrough(is)},
-		{"limits", was.Limits, is.Limits},
+		{"limits", fixedLimits(was), fixedLimits(is)},
 		{"drain", was.Drain, is.Drain},
 		{"log", was.Log, is.Log},
 	} {
@@ -248,6 +291,7 @@ func (p *Plan) Attrs() (attrs []any) {
 	if p.Reordered {
 		attrs = append(attrs, "routes_reordered", true)
 	}
+	add("guards_changed", names(p.Guards))
 	return attrs
 }
 
@@ -275,6 +319,9 @@ func (p *Plan) Text() string {
 	}
 	if p.Reordered {
 		b.WriteString("routes are in another order: the first that fits counts\n")
+	}
+	if len(p.Guards) > 0 {
+		fmt.Fprintf(&b, "guards: %s changed\n", strings.Join(p.Guards, ", "))
 	}
 	if len(p.Restart) > 0 {
 		fmt.Fprintf(&b, "at the next start only: %s\n", strings.Join(p.Restart, ", "))

@@ -13,6 +13,7 @@ import (
 	"github.com/oneport-edge/oneport/protocols/mux"
 	"github.com/oneport-edge/oneport/router"
 	"github.com/oneport-edge/oneport/router/config"
+	"github.com/oneport-edge/oneport/router/limit"
 	"github.com/oneport-edge/oneport/router/upstream"
 )
 
@@ -26,11 +27,15 @@ type Edge struct {
 
 	begun *config.Config // what it was started with: what is in effect but for the routes
 	stop  chan struct{}  // closed by Close
-	work  sync.WaitGroup // bury
+	work  sync.WaitGroup // bury, and what doors run
+
+	limits limit.Registry
 
 	mu    sync.Mutex                    // guards all below
 	pools map[string]*upstream.Upstream // by poolKey
 	old   []retired
+	doors map[string]*door
+	shut  []shut
 	last  *config.Config // whose routes are in effect
 	loads Loads
 }
@@ -59,12 +64,13 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
 		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}),
 	}
-	pools, routes, err := e.build(cfg)
+	pools, routes, d, err := e.build(cfg)
 	if err != nil {
 		return nil, err
 	}
-	e.pools = pools
+	e.pools, e.doors = pools, d.all
 	e.Server = &router.Server{
+		Guards:      e.everywhere(cfg),
 		Certs:       source(cfg),
 		Routes:      routes,
 		Passthrough: passthrough(cfg),
@@ -119,11 +125,12 @@ func (e *Edge) reach(cfg *config.Config, u *config.Upstream) (*upstream.Upstream
 
 // build makes a file's upstreams and routes. Upstreams that e has already are
 // used again, with their connections.
-func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, routes []router.Route, err error) {
+func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, routes []router.Route, d *doors, err error) {
+	d, byGuard, limits := e.openDoors(cfg)
+	errs := d.errs
 	pools = map[string]*upstream.Upstream{}
 	byName := map[string]*upstream.Upstream{}
 	var made []*upstream.Upstream
-	var errs []error
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		key := poolKey(u)
@@ -140,6 +147,7 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 	for i := range cfg.Routes {
 		if r := &cfg.Routes[i]; r.Passthrough == "" {
 			route := routeOf(r, byName)
+			route.Guards = guardsOf(r, byGuard, limits)
 			if len(errs) == 0 { // otherwise its upstream is what is wrong
 				if err := route.Validate(); err != nil {
 					errs = append(errs, fmt.Errorf("%s:%d:%d: %w", cfg.File, r.Pos.Line, r.Pos.Col, err))
@@ -148,13 +156,17 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 			routes = append(routes, route)
 		}
 	}
-	if len(errs) > 0 {
+	if len(errs) == 0 {
+		errs = append(errs, e.take(limits))
+	}
+	if err := errors.Join(errs...); err != nil {
 		for _, up := range made {
 			up.Close()
 		}
-		return nil, nil, errors.Join(errs...)
+		d.drop()
+		return nil, nil, nil, err
 	}
-	return pools, routes, nil
+	return pools, routes, d, nil
 }
 
 // routeOf makes a route of the file's.
@@ -184,9 +196,12 @@ func routeOf(r *config.Route, pools map[string]*upstream.Upstream) router.Route 
 // certificates that cannot be loaded, routes that cannot be.
 func Check(cfg *config.Config) error {
 	e := &Edge{log: slog.New(slog.DiscardHandler)}
-	pools, _, err := e.build(cfg)
+	pools, _, d, err := e.build(cfg)
 	for _, up := range pools {
 		up.Close()
+	}
+	if d != nil {
+		d.drop()
 	}
 	return errors.Join(err, checkTLS(cfg))
 }
@@ -238,11 +253,12 @@ func (e *Edge) replace(cfg *config.Config) error {
 	if err := checkTLS(cfg); err != nil {
 		return err
 	}
-	pools, routes, err := e.build(cfg)
+	pools, routes, d, err := e.build(cfg)
 	if err != nil {
 		return err
 	}
 	if err := e.Server.SetRoutes(routes); err != nil {
+		d.drop()
 		for key, up := range pools {
 			if e.pools[key] == nil {
 				up.Close()
@@ -256,6 +272,7 @@ func (e *Edge) replace(cfg *config.Config) error {
 		}
 	}
 	e.pools = pools
+	e.retire(d.all)
 	return nil
 }
 
@@ -281,6 +298,7 @@ func (e *Edge) bury() {
 			r.Close()
 			return true
 		})
+		e.shutDoors()
 		e.mu.Unlock()
 	}
 }
@@ -288,9 +306,15 @@ func (e *Edge) bury() {
 // Close closes the connections to all upstreams, once the server has ended.
 func (e *Edge) Close() {
 	close(e.stop)
-	e.work.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.retire(nil)
+	for _, s := range e.shut {
+		s.close()
+	}
+	e.mu.Unlock()
+	e.work.Wait()
+	e.mu.Lock()
 	for _, up := range e.pools {
 		up.Close()
 	}

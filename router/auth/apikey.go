@@ -25,7 +25,7 @@ const (
 	maxKey      = 256     // bytes of a key; longer ones are not looked at
 	maxKeyName  = 128     // bytes of its owner's name
 	maxKeyLine  = 1024    // bytes of a line in a file
-	mostKeys    = 100_000 // in a file, about 20 MB in memory
+	mostAPIKeys    = 100_000 // in a file, about 20 MB in memory
 	randomOfKey = 32      // random characters of a key: 190 bits
 )
 
@@ -138,8 +138,8 @@ func (k *APIKeys) Read(r io.Reader, name string) error {
 			wrong(n, "%s", problem)
 		case where[sum] > 0:
 			wrong(n, "this key is in line %d already", where[sum])
-		case len(keys) == mostKeys:
-			wrong(n, "more than %d keys", mostKeys)
+		case len(keys) == mostAPIKeys:
+			wrong(n, "more than %d keys", mostAPIKeys)
 			return errors.Join(problems...)
 		default:
 			keys[sum], where[sum] = owner, n

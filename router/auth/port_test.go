@@ -20,8 +20,8 @@ import (
 	"github.com/oneport-edge/oneport/router/auth"
 )
 
-// name is who a call is made for, as handlers see it.
-func name(ctx context.Context) string {
+// credName is who a call is made for, as handlers see it.
+func credName(ctx context.Context) string {
 	id := protocols.IdentityFrom(ctx)
 	if id == nil {
 		return "nobody"
@@ -32,7 +32,7 @@ func name(ctx context.Context) string {
 type namer struct{ echov1.UnimplementedEchoServer }
 
 func (namer) Unary(ctx context.Context, _ *echov1.UnaryRequest) (*echov1.UnaryResponse, error) {
-	return &echov1.UnaryResponse{Message: name(ctx)}, nil
+	return &echov1.UnaryResponse{Message: credName(ctx)}, nil
 }
 
 // ask makes a request; the answer is its status and body.
@@ -64,7 +64,7 @@ func TestGuardsOnAPort(t *testing.T) {
 	tickets := auth.NewTickets(auth.TicketsOptions{})
 	mux := http.NewServeMux()
 	mux.Handle("/ticket", tickets)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, name(r.Context())) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, credName(r.Context())) })
 	srv := &router.Server{
 		Log: slog.New(slog.DiscardHandler), HTTP: mux,
 		Guards: []protocols.Guard{
@@ -73,7 +73,7 @@ func TestGuardsOnAPort(t *testing.T) {
 		},
 	}
 	echov1.RegisterEchoServer(srv, namer{})
-	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(name(ctx))) })
+	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(credName(ctx))) })
 	port := oneporttest.Listen(t, srv)
 
 	check := func(as, httpWant, rpcWant string, fields ...string) {
@@ -127,11 +127,11 @@ func TestGuardsOnAPort(t *testing.T) {
 func TestMTLSOnAPort(t *testing.T) {
 	srv := &router.Server{
 		Log:    slog.New(slog.DiscardHandler),
-		HTTP:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, name(r.Context())) }),
+		HTTP:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, credName(r.Context())) }),
 		Guards: []protocols.Guard{mtlsOf(t, auth.CertCN, "alice")},
 	}
 	echov1.RegisterEchoServer(srv, namer{})
-	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(name(ctx))) })
+	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(credName(ctx))) })
 	port := oneporttest.Listen(t, srv)
 	for as, want := range map[string]struct {
 		http int

@@ -171,7 +171,7 @@ type CORS struct {
 type Limits struct {
 	Connections int // in all; 10,000 by default
 	InFlight    InFlight
-	Shed        bool    // true by default
+	Shed        string  // memory, all or off
 	Named       []Limit `json:",omitempty"` // in the file's order
 }
 

@@ -282,7 +282,7 @@ func (w *walker) limits(v value, c *Config) {
 	c.Limits.Connections = o.get(keyConnections).count()
 	f := o.get("in_flight").objectIfGiven("limits.in_flight")
 	c.Limits.InFlight = InFlight{f.get("http").count(), f.get(keyGRPC).count(), f.get(keyWebSocket).count()}
-	c.Limits.Shed = o.get("shed").boolean()
+	c.Limits.Shed = o.get("shed").word()
 	for _, e := range o.get(keyNamed).entriesIfGiven() {
 		if !limitName.MatchString(e.key.Value) {
 			e.value.problemf("a name has letters, digits, \"-\", \"_\" and \".\", at most 64")

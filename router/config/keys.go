@@ -200,8 +200,9 @@ var limitKeys = []key{
 	},
 	{name: "in_flight", is: submapping(), without: "no bounds", about: "How many calls of all callers may be open, by protocol, so that none starves another."},
 	{
-		name: "shed", is: boolean(), otherwise: "true",
-		about: "Whether new calls are refused (503, `UNAVAILABLE`) while the process has enough: nine tenths of its memory limit, if it has one, or of waiting for a processor.",
+		name: "shed", is: enum("memory", keyAll, "off"), otherwise: "memory",
+		about: "When new calls are refused (503, `UNAVAILABLE`) because the process has enough: while nine tenths of its memory limit are in use, if it has one; " +
+			"with `all` also while work waits 100 ms for a processor.",
 	},
 }
 
