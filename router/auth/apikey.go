@@ -25,7 +25,7 @@ const (
 	maxKey      = 256     // bytes of a key; longer ones are not looked at
 	maxKeyName  = 128     // bytes of its owner's name
 	maxKeyLine  = 1024    // bytes of a line in a file
-	mostAPIKeys    = 100_000 // in a file, about 20 MB in memory
+	mostAPIKeys = 100_000 // in a file, about 20 MB in memory
 	randomOfKey = 32      // random characters of a key: 190 bits
 )
 

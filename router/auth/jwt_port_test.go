@@ -34,10 +34,10 @@ func TestJWTOnAPort(t *testing.T) {
 	srv := &router.Server{
 		Log:    slog.New(slog.DiscardHandler),
 		Guards: []protocols.Guard{g},
-		HTTP:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, name(r.Context())) }),
+		HTTP:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, credName(r.Context())) }),
 	}
 	echov1.RegisterEchoServer(srv, namer{})
-	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(name(ctx))) })
+	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(credName(ctx))) })
 	port := oneporttest.Listen(t, srv)
 
 	for _, tc := range []struct{ token, http, grpc, ws string }{
