@@ -99,3 +99,19 @@ func (c *Call) Shown(path string) string {
 	}
 	return before + "?" + strings.Join(kept, "&")
 }
+
+// Select names the subprotocol that a WebSocket's handshake is answered with if nobody
+// behind chooses one: a browser that has offered some takes no answer without. Guards call it
+// that have read the client's list, while they decide.
+func (c *Call) Select(subprotocol string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.selected = subprotocol
+}
+
+// Selected is the subprotocol that a guard has named; "" for none.
+func (c *Call) Selected() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.selected
+}

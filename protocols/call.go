@@ -33,6 +33,7 @@ type Call struct {
 	identity *Identity
 	handed   []Field
 	hidden   []string
+	selected string
 	done     []func(Result)
 	onEnd    func(*Refusal)
 	ended    *Refusal

@@ -134,7 +134,13 @@ func (s *Server) Handler(h HandlerFunc, opts Options) http.Handler {
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.Upgrader, opts *Options, h HandlerFunc) {
 	call := protocols.CallFrom(r.Context())
 	t := &takeover{ResponseWriter: w}
-	g, err := up.Upgrade(t, r, nil)
+	var header http.Header
+	if call != nil && call.Selected() != "" && !slices.ContainsFunc(websocket.Subprotocols(r), func(p string) bool { return slices.Contains(opts.Subprotocols, p) }) {
+		bare := *up
+		bare.Subprotocols = nil // else it would answer with none
+		up, header = &bare, http.Header{fieldSubprotocol: {call.Selected()}}
+	}
+	g, err := up.Upgrade(t, r, header)
 	if err != nil {
 		s.refused[refusedHandshake].Add(1)
 		s.lost()

@@ -114,6 +114,10 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOpti
 	ahead, _ := brw.Peek(brw.Reader.Buffered())
 	ahead = bytes.Clone(ahead)
 	raw := opts.Relay.Mode == Raw
+	call := protocols.CallFrom(r.Context())
+	if call != nil && a.Header[fieldSubprotocol] == nil && call.Selected() != "" {
+		a.Header[fieldSubprotocol] = []string{call.Selected()}
+	}
 	if err := a.begin(client, early, raw); err != nil {
 		_ = a.conn.Close()
 		_ = client.Close()
@@ -121,7 +125,6 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOpti
 		s.refused[refusedHandshake].Add(1)
 		return
 	}
-	call := protocols.CallFrom(r.Context())
 	if call != nil {
 		call.Detach()
 	}
@@ -144,6 +147,9 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOpti
 	}
 	endable(call, t)
 }
+
+// fieldSubprotocol lists what may be spoken, and says what is (RFC 6455, 11.3.4).
+const fieldSubprotocol = "Sec-Websocket-Protocol"
 
 // begin answers the client's handshake, and tells it early at once if nobody is to look
 // at it.

@@ -266,6 +266,7 @@ func sourceSpend(call *protocols.Call, from []Source) {
 			}
 			if _, rest, why := sourceFromSubprotocol(call); why != JWTMissing {
 				call.Hand("Sec-WebSocket-Protocol", rest)
+				call.Select(bearer)
 			}
 		case sourceHeader, sourceCookie:
 		}

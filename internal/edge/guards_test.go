@@ -1,0 +1,232 @@
+package edge_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/oneport-edge/oneport/oneporttest"
+	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
+	"github.com/oneport-edge/oneport/router/auth"
+)
+
+// issuer makes tokens, and has a file of the key that checks them.
+type issuer struct {
+	mint *auth.Mint
+	file string
+}
+
+func newIssuer(t *testing.T) *issuer {
+	t.Helper()
+	key, err := auth.GenerateKey("ES256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &issuer{file: filepath.Join(t.TempDir(), "issuer.pem")}
+	if i.mint, err = auth.NewMint(key, "ES256"); err != nil {
+		t.Fatal(err)
+	}
+	pem, err := i.mint.PublicPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(i.file, pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func (i *issuer) token(t *testing.T, sub string, ttl time.Duration, more map[string]any) string {
+	t.Helper()
+	claims := map[string]any{"iss": "test", "aud": "edge", "sub": sub, "exp": time.Now().Add(ttl).Unix(), "iat": time.Now().Unix()}
+	for k, v := range more {
+		claims[k] = v
+	}
+	token, err := i.mint.Sign(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+const guarded = `
+listen: "127.0.0.1:8443"
+tls: { dev: true }
+upstreams:
+  web: { servers: ["http://%[1]s"] }
+  rpc: { servers: ["grpc://%[1]s"] }
+routes:
+  - { grpc: "*", to: rpc, auth: [jwt, keys], limit: %[4]s }
+  - { websocket: /, to: web, auth: [jwt, keys], limit: %[4]s }
+  - { path: /api/echo, to: web }
+  - { path: /api/hello, to: web, auth: jwt, allow: { claims: { role: admin } } }
+  - { path: /, to: web, auth: [jwt, keys], limit: %[4]s }
+auth:
+  jwt: { issuer: test, audience: edge, keys: %[2]q, from: [header, "cookie:session", subprotocol, "query:token"] }
+  keys: { file: %[3]q }
+limits:
+  named:
+    wide: { rate: 1000/s }
+    narrow: { rate: 5/h, burst: 5 }
+`
+
+// calls asks in all protocols, and gives what came: HTTP statuses, a gRPC code.
+func calls(t *testing.T, port *oneporttest.Port, path string, header http.Header) (list []string) {
+	t.Helper()
+	for _, c := range []*http.Client{port.HTTP1(), port.HTTP2()} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, port.URL(path), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = header.Clone()
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		got := fmt.Sprint(res.StatusCode)
+		if _, id, ok := strings.Cut(string(b), `"x_user_id":"`); ok {
+			got += " " + id[:strings.Index(id, `"`)]
+		}
+		list = append(list, got)
+	}
+	ctx := t.Context()
+	for name, values := range header {
+		ctx = metadata.AppendToOutgoingContext(ctx, strings.ToLower(name), values[0])
+	}
+	_, err := echov1.NewEchoClient(port.GRPC()).Unary(ctx, &echov1.UnaryRequest{})
+	list = append(list, status.Code(err).String())
+	c, res, err := port.DialWebSocket(t.Context(), "/ws", header)
+	if err != nil && res == nil {
+		t.Fatal(err)
+	}
+	if err == nil {
+		_ = c.Close()
+	}
+	return append(list, fmt.Sprint(res.StatusCode))
+}
+
+// What a file says of who may call holds for all protocols, counts together, and is
+// replaced by a reload that keeps what callers have used.
+func TestGuardsOfAFile(t *testing.T) {
+	iss := newIssuer(t)
+	key, line, err := auth.NewAPIKey("robot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(t.TempDir(), "keys.txt")
+	if err := os.WriteFile(keys, []byte(line+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	addr := behind(t)
+	e, port := sidecar(t, fmt.Sprintf(guarded, addr, iss.file, keys, "wide"))
+	alice := http.Header{"Authorization": {"Bearer " + iss.token(t, "alice", time.Hour, nil)}}
+	for name, tc := range map[string]struct {
+		path   string
+		header http.Header
+		want   string
+	}{
+		"nobody":       {"/api/whoami", http.Header{}, "[401 401 Unauthenticated 401]"},
+		"alice":        {"/api/whoami", alice, "[200 200 OK 101]"},
+		"robot":        {"/api/whoami", http.Header{"X-Api-Key": {key}}, "[200 200 OK 101]"},
+		"a bad token":  {"/api/whoami", http.Header{"Authorization": {"Bearer x.y.z"}}, "[401 401 Unauthenticated 401]"},
+		"an old token": {"/api/whoami", http.Header{"Authorization": {"Bearer " + iss.token(t, "alice", -time.Hour, nil)}}, "[401 401 Unauthenticated 401]"},
+		"not allowed":  {"/api/hello", alice, "[403 403 OK 101]"},
+		"an admin":     {"/api/hello", http.Header{"Authorization": {"Bearer " + iss.token(t, "bob", time.Hour, map[string]any{"role": "admin"})}}, "[200 200 OK 101]"},
+		"open":         {"/api/echo", http.Header{}, "[200 200 Unauthenticated 401]"},
+	} {
+		if got := fmt.Sprint(calls(t, port, tc.path, tc.header)); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+
+	plan, err := e.Reload(parse(t, fmt.Sprintf(guarded, addr, iss.file, keys, "narrow")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(plan.Restart) > 0 {
+		t.Errorf("the reload asks for a restart: %v", plan.Restart)
+	}
+	if got := fmt.Sprint(calls(t, port, "/api/whoami", alice), calls(t, port, "/api/whoami", alice)); got != "[200 200 OK 101] [200 429 ResourceExhausted 429]" {
+		t.Errorf("5 calls an hour: %s", got)
+	}
+	if _, err := e.Reload(parse(t, strings.Replace(fmt.Sprintf(guarded, addr, iss.file, keys, "narrow"), "burst: 5", "burst: 6", 1))); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(calls(t, port, "/api/whoami", alice)); got != "[200 429 ResourceExhausted 429]" {
+		t.Errorf("a sixth call, behind a reload: %s", got)
+	}
+	if err := os.WriteFile(keys, []byte("garbage\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Reload(parse(t, fmt.Sprintf(guarded, addr, iss.file, keys, "wide"))); err == nil || !strings.Contains(err.Error(), "keys.txt:1") {
+		t.Errorf("a broken file of keys: %v", err)
+	}
+	if got := fmt.Sprint(calls(t, port, "/api/whoami", http.Header{"X-Api-Key": {key}})); got != "[200 200 OK 101]" {
+		t.Errorf("a bad reload has cost the robot its key: %s", got)
+	}
+}
+
+// A session ends when its token does, wherever that has stood.
+func TestSessionsEndWithTheirTokens(t *testing.T) {
+	iss := newIssuer(t)
+	keys := filepath.Join(t.TempDir(), "keys.txt")
+	if err := os.WriteFile(keys, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, port := sidecar(t, fmt.Sprintf(guarded, behind(t), iss.file, keys, "wide"))
+	token := iss.token(t, "alice", 2*time.Second, nil)
+	ends := time.Unix(time.Now().Add(2*time.Second).Unix(), 0)
+	origin := "https://" + oneporttest.Name
+	sockets := map[string]*websocket.Conn{}
+	for name, tc := range map[string]struct {
+		path   string
+		header http.Header
+	}{
+		"header":      {"/ws", http.Header{"Authorization": {"Bearer " + token}}},
+		"query":       {"/ws?token=" + token, http.Header{}},
+		"subprotocol": {"/ws", http.Header{"Sec-Websocket-Protocol": {"bearer, " + token}}},
+		"cookie":      {"/ws", http.Header{"Cookie": {"session=" + token}, "Origin": {origin}}},
+	} {
+		c, res, err := port.DialWebSocket(t.Context(), tc.path, tc.header)
+		if err != nil {
+			t.Fatal(name, err, res)
+		}
+		defer c.Close()
+		if got := res.Header.Get("Sec-Websocket-Protocol"); (name == "subprotocol") != (got == "bearer") {
+			t.Errorf("%s: the handshake is answered with subprotocol %q", name, got)
+		}
+		sockets[name] = c
+	}
+	stream, err := echov1.NewEchoClient(port.GRPC()).Bidi(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, res, err := port.DialWebSocket(t.Context(), "/ws", http.Header{"Cookie": {"session=" + token}, "Origin": {"https://evil.example"}}); err == nil || res == nil || res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a cookie of another origin's page: %v, %v", res, err)
+	}
+	for name, c := range sockets {
+		_ = c.SetReadDeadline(ends.Add(35 * time.Second))
+		_, _, err := c.ReadMessage()
+		if !websocket.IsCloseError(err, websocket.ClosePolicyViolation) || !strings.Contains(err.Error(), "token-expired") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if late := time.Since(ends); late > time.Second {
+			t.Errorf("%s: closed %v late", name, late)
+		}
+	}
+	if _, err := stream.Recv(); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("gRPC: %v", err)
+	}
+}
