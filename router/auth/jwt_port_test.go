@@ -118,6 +118,27 @@ func frontDial(t *testing.T, port *oneporttest.Port, path string, header http.He
 	return "101 " + string(msg)
 }
 
+// A browser that offers nothing but a token gets an answer it takes; what it offers
+// beside is for the handler to choose from.
+func TestJWTSubprotocolOnAPort(t *testing.T) {
+	g := jwtGuard(t, func(o *auth.JWTOptions) { o.From = []auth.Source{auth.SourceSubprotocol()} })
+	srv := &router.Server{Log: slog.New(slog.DiscardHandler), Guards: []protocols.Guard{g}}
+	srv.HTTP = srv.WebSocketHandler(func(ctx context.Context, c *ws.Conn) error {
+		return c.Write(ws.Text, []byte(credName(ctx)))
+	}, ws.Options{Subprotocols: []string{"v2"}})
+	port := oneporttest.Listen(t, srv)
+	for offered, want := range map[string]string{"": "bearer", "v1, ": "bearer", "v2, ": "v2"} {
+		c, _, err := port.DialWebSocket(t.Context(), "/ws", http.Header{"Sec-WebSocket-Protocol": {offered + "bearer, " + jwtGood(nil)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, msg, err := c.ReadMessage(); err != nil || string(msg) != "jwt alice" || c.Subprotocol() != want {
+			t.Errorf("offered %q: %q, %v, subprotocol %q, want %q", offered, msg, err, c.Subprotocol(), want)
+		}
+		c.Close()
+	}
+}
+
 // On a real port, WebSockets and gRPC streams end within a second of their token, here and
 // upstream, and not before.
 func TestJWTEndsOpenCallsOnAPort(t *testing.T) {
