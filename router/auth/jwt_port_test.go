@@ -27,6 +27,20 @@ import (
 	"github.com/oneport-edge/oneport/router/upstream"
 )
 
+// jwtNameOf is who a call is made for, as handlers see it.
+func jwtNameOf(ctx context.Context) string {
+	if id := protocols.IdentityFrom(ctx); id != nil {
+		return id.By + " " + id.Subject
+	}
+	return "nobody"
+}
+
+type jwtNamer struct{ echov1.UnimplementedEchoServer }
+
+func (jwtNamer) Unary(ctx context.Context, _ *echov1.UnaryRequest) (*echov1.UnaryResponse, error) {
+	return &echov1.UnaryResponse{Message: jwtNameOf(ctx)}, nil
+}
+
 // One guard on a port: clients of all three protocols are let in by a good token, and told
 // in their own words of a bad one.
 func TestJWTOnAPort(t *testing.T) {
@@ -34,10 +48,10 @@ func TestJWTOnAPort(t *testing.T) {
 	srv := &router.Server{
 		Log:    slog.New(slog.DiscardHandler),
 		Guards: []protocols.Guard{g},
-		HTTP:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, credName(r.Context())) }),
+		HTTP:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, jwtNameOf(r.Context())) }),
 	}
-	echov1.RegisterEchoServer(srv, namer{})
-	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(credName(ctx))) })
+	echov1.RegisterEchoServer(srv, jwtNamer{})
+	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(jwtNameOf(ctx))) })
 	port := oneporttest.Listen(t, srv)
 
 	for _, tc := range []struct{ token, http, grpc, ws string }{
@@ -54,10 +68,10 @@ func TestJWTOnAPort(t *testing.T) {
 				ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+tc.token)
 			}
 			for version, client := range map[string]*http.Client{"HTTP/1.1": port.HTTP1(), "HTTP/2": port.HTTP2()} {
-				if got := frontGet(t, client, port.URL("/x"), header); got != tc.http {
+				if got := jwtGet(t, client, port.URL("/x"), header); got != tc.http {
 					t.Errorf("%s: %q, want %q", version, got, tc.http)
 				}
-				if got := frontGet(t, client, port.URL("/x?token="+jwtGood(nil)), header); got != tc.http {
+				if got := jwtGet(t, client, port.URL("/x?token="+jwtGood(nil)), header); got != tc.http {
 					t.Errorf("%s, with a token in the URL: %q, want %q", version, got, tc.http)
 				}
 			}
@@ -69,17 +83,17 @@ func TestJWTOnAPort(t *testing.T) {
 			if got != tc.grpc {
 				t.Errorf("gRPC: %q, want %q", got, tc.grpc)
 			}
-			if got := frontDial(t, port, "/ws", header); got != tc.ws {
+			if got := jwtDial(t, port, "/ws", header); got != tc.ws {
 				t.Errorf("WebSocket: %q, want %q", got, tc.ws)
 			}
-			if got := frontDial(t, port, "/ws?token="+tc.token, nil); got != tc.ws && tc.token != "" {
+			if got := jwtDial(t, port, "/ws?token="+tc.token, nil); got != tc.ws && tc.token != "" {
 				t.Errorf("WebSocket, by its URL: %q, want %q", got, tc.ws)
 			}
 		}
 	}
 }
 
-func frontGet(t *testing.T, client *http.Client, url string, header http.Header) string {
+func jwtGet(t *testing.T, client *http.Client, url string, header http.Header) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -101,7 +115,7 @@ func frontGet(t *testing.T, client *http.Client, url string, header http.Header)
 	return fmt.Sprint(res.StatusCode, " ", res.Header.Get("WWW-Authenticate"))
 }
 
-func frontDial(t *testing.T, port *oneporttest.Port, path string, header http.Header) string {
+func jwtDial(t *testing.T, port *oneporttest.Port, path string, header http.Header) string {
 	t.Helper()
 	c, res, err := port.DialWebSocket(t.Context(), path, header)
 	if err != nil {
@@ -124,7 +138,7 @@ func TestJWTSubprotocolOnAPort(t *testing.T) {
 	g := jwtGuard(t, func(o *auth.JWTOptions) { o.From = []auth.Source{auth.SourceSubprotocol()} })
 	srv := &router.Server{Log: slog.New(slog.DiscardHandler), Guards: []protocols.Guard{g}}
 	srv.HTTP = srv.WebSocketHandler(func(ctx context.Context, c *ws.Conn) error {
-		return c.Write(ws.Text, []byte(credName(ctx)))
+		return c.Write(ws.Text, []byte(jwtNameOf(ctx)))
 	}, ws.Options{Subprotocols: []string{"v2"}})
 	port := oneporttest.Listen(t, srv)
 	for offered, want := range map[string]string{"": "bearer", "v1, ": "bearer", "v2, ": "v2"} {
@@ -168,7 +182,7 @@ func TestJWTEndsOpenCallsOnAPort(t *testing.T) {
 		Guards: []protocols.Guard{jwtGuard(t, func(o *auth.JWTOptions) { o.Leeway = -1 })},
 		Routes: []router.Route{{WebSocket: "/far", To: up}},
 	}
-	echov1.RegisterEchoServer(srv, waiting{})
+	echov1.RegisterEchoServer(srv, jwtWaiting{})
 	srv.WebSocket("/near", wait)
 	port := oneporttest.Listen(t, srv)
 
@@ -202,20 +216,20 @@ func TestJWTEndsOpenCallsOnAPort(t *testing.T) {
 	})
 }
 
-// waiting has streams that never end by themselves.
-type waiting struct {
+// jwtWaiting has streams that never end by themselves.
+type jwtWaiting struct {
 	echov1.UnimplementedEchoServer
 }
 
-func (waiting) Bidi(s grpc.BidiStreamingServer[echov1.BidiRequest, echov1.BidiResponse]) error {
+func (jwtWaiting) Bidi(s grpc.BidiStreamingServer[echov1.BidiRequest, echov1.BidiResponse]) error {
 	<-s.Context().Done()
 	return s.Context().Err()
 }
 
 // A server elsewhere sees neither a token in a URL nor one among subprotocols.
 func TestJWTTokensReachNoServer(t *testing.T) {
+	// An answer that is no WebSocket's comes back as it is.
 	far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(http.StatusTeapot) // an answer that is no WebSocket's comes back as it is
 		fmt.Fprintf(w, "%s %q %s", r.URL.RequestURI(), r.Header["Sec-Websocket-Protocol"], r.Header.Get("X-User-Id"))
 	}))
 	defer far.Close()
@@ -251,7 +265,7 @@ func TestJWTTokensReachNoServer(t *testing.T) {
 		}
 	}
 	for _, client := range []*http.Client{port.HTTP1(), port.HTTP2()} {
-		if _, body, _ := ask(t, client, http.MethodGet, port.URL("/x?token="+token+"&a=1"), "Authorization", "Bearer "+token); body != `/x?a=1 [] alice` {
+		if body := jwtGet(t, client, port.URL("/x?token="+token+"&a=1"), http.Header{"Authorization": {"Bearer " + token}}); body != `200 /x?a=1 [] alice` {
 			t.Errorf("the server has got %s", body)
 		}
 	}
