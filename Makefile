@@ -64,7 +64,7 @@ check: lint ## lint, and look whether generated code and formatting are up to da
 
 .PHONY: lint
 lint: $(BIN)/lint ## golangci-lint and buf lint
-	$(BIN)/golangci-lint run ./...
+	$(BIN)/golangci-lint run --allow-parallel-runners ./...
 	$(MAKE) $(BIN)/buf
 	for dir in $(PROTO); do $(BIN)/buf lint "$$dir"; done
 
