@@ -271,17 +271,25 @@ func (sw *Switch) begin(r *Request, facts *protocols.Conn) *protocols.Call {
 		call.Protocol = protocols.GRPC
 	}
 	call.Method, call.Host, call.Version = r.Method, r.Authority, "HTTP/2.0"
-	call.Path, _, _ = strings.Cut(r.Path, "?")
-	if call.Protocol == protocols.HTTP && strings.IndexByte(call.Path, '%') >= 0 {
-		if plain, err := url.PathUnescape(call.Path); err == nil { // as net/http has it
-			call.Path = plain
-		}
-	}
+	call.Path = decodedPath(r.Path)
 	call.Conn, call.Started = facts, time.Now()
 	if sw.Begun != nil {
 		sw.Begun(call)
 	}
 	return call
+}
+
+// decodedPath is a request's path without its query and without escapes, as net/http
+// gives it; or with them, if one is broken.
+func decodedPath(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	if strings.IndexByte(path, '%') < 0 {
+		return path
+	}
+	if plain, err := url.PathUnescape(path); err == nil {
+		return plain
+	}
+	return path
 }
 
 // endedCall is a call that has ended and whose OnDone functions have not run:

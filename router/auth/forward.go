@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -273,21 +274,8 @@ func (f *Forward) question(call *protocols.Call) (Question, *protocols.Refusal) 
 	return q, nil
 }
 
-// forwardPath gives a path as it may stand in a request: what is escaped remains so.
-func forwardPath(path string) string {
-	plain := func(c byte) bool { return '!' <= c && c <= '~' && c != '"' && c != '?' && c != '#' }
-	isHex := func(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
-	var b strings.Builder
-	for i := range len(path) {
-		c := path[i]
-		if plain(c) && (c != '%' || i+2 < len(path) && isHex(path[i+1]) && isHex(path[i+2])) {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	return b.String()
-}
+// forwardPath escapes a path, as it may stand in a request.
+func forwardPath(path string) string { return (&url.URL{Path: path}).EscapedPath() }
 
 // errForwardBusy says that too many calls are asked about.
 var errForwardBusy = errors.New("too many calls are asked about at once")

@@ -209,6 +209,36 @@ func now2(t *testing.T, l *Limiter) {
 	refusal(t, err)
 }
 
+// yes is a store that has forgotten everything.
+type yes struct{}
+
+func (yes) Take(context.Context, string, Rate, int, int) (bool, time.Duration, error) {
+	time.Sleep(time.Millisecond)
+	return true, 0, nil
+}
+
+// Calls that were asked for together, and let in by a store that has lost its data, cost no more than
+// a caller may owe.
+func TestStoreThatForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := Share(yes{})
+		t.Cleanup(s.Close)
+		l := newLimiter(t, Options{Name: "api", Rate: Rate{10, time.Second}, Burst: 2, Shared: s})
+		var work sync.WaitGroup
+		for range 5 {
+			work.Go(func() {
+				if r, _ := admit(t, l); r != nil {
+					t.Error(r)
+				}
+			})
+		}
+		work.Wait()
+		if r := mustRefuse(t, l, byAlice(), protocols.ReasonTooMany); r.RetryAfter > 100*time.Millisecond {
+			t.Errorf("retry after %s", r.RetryAfter)
+		}
+	})
+}
+
 // A caller who goes away says nothing of the store.
 func TestCallerGoesWhileTheStoreIsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

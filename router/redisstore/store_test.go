@@ -3,8 +3,11 @@ package redisstore
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oneport-edge/oneport/certs"
 	"github.com/oneport-edge/oneport/router/limit"
 )
 
@@ -266,4 +270,42 @@ func TestNoMoreThanSomeWithoutAnAnswer(t *testing.T) {
 		t.Errorf("closed: %v", err)
 	}
 	r.signal(t, syscall.SIGCONT)
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	ca := certs.Dev(dir)
+	if err := ca.Load(); err != nil {
+		t.Fatal(err)
+	}
+	pem, err := os.ReadFile(ca.CACert())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close() // it is free a moment longer
+	startRedis(t, "--tls-port", port, "--tls-auth-clients", "no", "--tls-ca-cert-file", ca.CACert(),
+		"--tls-cert-file", filepath.Join(dir, "server.crt"), "--tls-key-file", filepath.Join(dir, "server.key"), "--requirepass", "horse")
+	url := "rediss://default:horse@localhost:" + port + "/1"
+	s := open(t, Options{URL: url, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}})
+	if ok, _ := take(t, s, "k", tenPerHour, 1, 1); !ok {
+		t.Error("refused")
+	}
+
+	// A CA that nobody knows is an error that says so.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, _, err = open(t, Options{URL: url}).Take(ctx, "k", tenPerHour, 1, 1)
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok || strings.Contains(err.Error(), "horse") {
+		t.Errorf("%v", err)
+	}
 }
