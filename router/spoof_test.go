@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -50,7 +51,11 @@ func rawHTTP2(t *testing.T, port *oneporttest.Port, path string, fields ...strin
 	defer c.Close()
 	var block strings.Builder
 	enc := hpack.NewEncoder(&block)
-	all := append([]string{":method", "GET", ":scheme", "https", ":authority", "oneport.test", ":path", path}, fields...)
+	method := "GET"
+	if slices.Contains(fields, "content-type") {
+		method = "POST"
+	}
+	all := append([]string{":method", method, ":scheme", "https", ":authority", "oneport.test", ":path", path}, fields...)
 	for i := 0; i < len(all); i += 2 {
 		_ = enc.WriteField(hpack.HeaderField{Name: all[i], Value: all[i+1]})
 	}
@@ -178,5 +183,42 @@ func TestNumberSignIsEscaped(t *testing.T) {
 			t.Errorf("WebSocket: the server got %q", uri)
 		}
 	default: // refused
+	}
+}
+
+// What is a gRPC call to a server is one here: its route's guards are asked.
+func TestOneContentType(t *testing.T) {
+	var asked atomic.Int64
+	addr := fieldsServer(t)
+	srv := newServer()
+	up := reach(t, "h2c://"+addr, nil)
+	srv.Routes = []router.Route{{GRPC: "*", To: up, Guards: []protocols.Guard{tokens(&asked)}}, {Path: "/", To: up}}
+	port := oneporttest.Listen(t, srv)
+	for _, kinds := range [][2]string{{"application/grpc", "text/plain"}, {"text/plain", "application/grpc"}} {
+		if got := rawHTTP2(t, port, "/pkg.Service/Method", "content-type", kinds[0], "content-type", kinds[1]); strings.HasPrefix(got, "200") {
+			t.Errorf("HTTP/2, %v: the server got %s", kinds, got)
+		}
+		if got := rawHTTP1(t, port, "POST /pkg.Service/Method HTTP/1.1\r\nHost: oneport.test\r\nContent-Length: 0\r\nContent-Type: "+kinds[0]+
+			"\r\nContent-Type: "+kinds[1]+"\r\nConnection: close\r\n\r\n"); strings.HasPrefix(got, "200") {
+			t.Errorf("HTTP/1.1, %v: the server got %s", kinds, got)
+		}
+	}
+}
+
+// Java's servers take parameters out of a path's elements before they look for "..".
+func TestDotsWithParametersAreRefused(t *testing.T) {
+	srv := newServer()
+	srv.Routes = []router.Route{{Path: "/", To: reach(t, "http://"+fieldsServer(t), nil)}}
+	port := oneporttest.Listen(t, srv)
+	for path, want := range map[string]string{
+		"/x/..;/admin/": "400", "/x/..;a=b/admin/": "400", "/x/.%2e;/admin/": "400", "/.;/admin/": "400", "/x/%2e%2e%3b/admin/": "400",
+		"/x;a=b/y": "200", "/x..;/y": "200", "/.x;/y": "200",
+	} {
+		if got := rawHTTP1(t, port, "GET "+path+" HTTP/1.1\r\nHost: oneport.test\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, want) {
+			t.Errorf("HTTP/1.1, %s: %s, want %s", path, got, want)
+		}
+		if got := rawHTTP2(t, port, path); !strings.HasPrefix(got, want) {
+			t.Errorf("HTTP/2, %s: %s, want %s", path, got, want)
+		}
 	}
 }

@@ -165,7 +165,7 @@ func (b *blocks) add(p []byte, last bool) error {
 func parseRequest(r *Request, fields []hpack.HeaderField) (why string) {
 	*r = Request{Fields: fields, length: -1}
 	var seen pseudo
-	regular := false
+	regular, kinds := false, 0
 	host := ""
 	for i := range fields {
 		f := &fields[i]
@@ -189,7 +189,10 @@ func parseRequest(r *Request, fields []hpack.HeaderField) (why string) {
 				return "bad content-length"
 			}
 			r.length = int64(n)
-		case fieldType:
+		case fieldType: // whether it is a gRPC call, the server must not see in another way
+			if kinds++; kinds > 1 {
+				return "two content-type fields"
+			}
 			r.kind = f.Value
 		case "host":
 			if host != "" {

@@ -179,6 +179,9 @@ func (s *Server) vet(r *http.Request, conn *protocols.Conn) (int, string) {
 	if fields > s.opts.HeaderFields {
 		return http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("more than %d header fields", s.opts.HeaderFields)
 	}
+	if len(r.Header["Content-Type"]) > 1 { // a server may take it for a gRPC call, which is guarded as one
+		return http.StatusBadRequest, "more than one Content-Type"
+	}
 	if strings.IndexByte(r.URL.Path, 0) >= 0 {
 		return http.StatusBadRequest, "NUL in the path"
 	}
