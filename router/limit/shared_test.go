@@ -232,7 +232,17 @@ func TestOthersAreToldOfCallsThatWereNotAskedFor(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		time.Sleep(100 * time.Millisecond)
+		// A store that says no has not taken note of them.
+		for b := newLimiter(t, o); ; {
+			if r, _ := admit(t, b); r != nil {
+				break
+			}
+		}
+		time.Sleep(99 * time.Millisecond)
+		if r, _ := admit(t, a); r == nil || f.told != 0 {
+			t.Fatalf("%v, told of %d", r, f.told)
+		}
+		time.Sleep(time.Second)
 		if r, _ := admit(t, a); r != nil || f.told != 4 {
 			t.Fatalf("%v, told of %d", r, f.told)
 		}
