@@ -233,14 +233,14 @@ func TestOthersAreToldOfCallsThatWereNotAskedFor(t *testing.T) {
 			synctest.Wait()
 		}
 		// A store that says no has not taken note of them.
+		time.Sleep(time.Second)
 		for b := newLimiter(t, o); ; {
 			if r, _ := admit(t, b); r != nil {
 				break
 			}
 		}
-		time.Sleep(99 * time.Millisecond)
-		if r, _ := admit(t, a); r == nil || f.told != 0 {
-			t.Fatalf("%v, told of %d", r, f.told)
+		if r, _ := admit(t, a); r == nil || a.Stats().Calls["shared_rate"] != 1 || f.told != 0 {
+			t.Fatalf("%v, told of %d, %v", r, f.told, a.Stats().Calls)
 		}
 		time.Sleep(time.Second)
 		if r, _ := admit(t, a); r != nil || f.told != 4 {
