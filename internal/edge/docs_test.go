@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -90,4 +91,39 @@ func completed(t *testing.T, example string) []byte {
 		}
 	}
 	return []byte(example)
+}
+
+// named is a package and tests of it, as docs/security.md names them.
+var named = regexp.MustCompile("`([a-z0-9/]+)`: (`Test[A-Za-z0-9]+`(?:, `Test[A-Za-z0-9]+`)*)")
+
+// The tests that are said to hold what the page on security claims are there.
+func TestSecurityIsHeldByTests(t *testing.T) {
+	text, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, known := 0, 0
+	for _, found := range named.FindAllStringSubmatch(string(text), -1) {
+		files, err := filepath.Glob("../../" + found[1] + "/*_test.go")
+		if err != nil || len(files) == 0 {
+			t.Errorf("%s has no tests: %v", found[1], err)
+		}
+		var code strings.Builder
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code.Write(b)
+		}
+		for test := range strings.SplitSeq(strings.ReplaceAll(found[2], "`", ""), ", ") {
+			known++
+			if !strings.Contains(code.String(), "\nfunc "+test+"(t *testing.T) {\n") {
+				t.Errorf("%s has no %s", found[1], test)
+			}
+		}
+	}
+	if all = strings.Count(string(text), "`Test"); known != all || all < 30 {
+		t.Errorf("the page names %d tests, of which %d have a package", all, known)
+	}
 }
