@@ -32,16 +32,15 @@ type fields interface {
 	Values(name string) string // all, behind one another with ", "
 	Set(name, value string)    // as the only one
 	Remove(name string)
-	// Drop takes out the fields that have "_" in their names, and that which accepts.
-	// It asks with "-" in its place, and in lower case.
-	Drop(which func(name string) bool)
+	// Unlike takes out those whose names read, once "_" is "-", as one that is ours.
+	Unlike(handed []protocols.Field)
 }
 
 // forward tells the server who asks, behind those that a trusted proxy says
 // it asks for. What an untrusted client said of itself has been taken out before.
 func forward(out fields, before string, call *protocols.Call) {
 	handed := call.Handed()
-	out.Drop(func(name string) bool { return ours(name, handed) })
+	out.Unlike(handed)
 	from := call.Conn.Remote.Addr().String()
 	if !call.Conn.Remote.IsValid() {
 		from = netip.IPv4Unspecified().String()
@@ -110,7 +109,7 @@ func (f requestFields) Get(name string) string { return f.Request.Get(strings.To
 func (f requestFields) Set(name, value string) { f.Request.Set(strings.ToLower(name), value) }
 func (f requestFields) Remove(name string) {
 	name = strings.ToLower(name)
-	f.Request.Drop(func(n string) bool { return n == name })
+	f.Drop(func(n string) bool { return n == name })
 }
 
 func (f requestFields) Values(name string) (all string) {
@@ -127,25 +126,20 @@ func (f requestFields) Values(name string) (all string) {
 	return all
 }
 
-func (f requestFields) Drop(which func(name string) bool) {
-	for i := range f.Fields {
-		if strings.IndexByte(f.Fields[i].Name, '_') >= 0 {
-			f.Request.Drop(func(n string) bool { return dashed(n, which) })
-			return
-		}
-	}
+func (f requestFields) Unlike(handed []protocols.Field) {
+	f.Drop(func(name string) bool { return likeOurs(name, handed) })
 }
 
-// dashed asks which about a name with "_".
-func dashed(name string, which func(name string) bool) bool {
-	return strings.IndexByte(name, '_') >= 0 && which(strings.ToLower(strings.ReplaceAll(name, "_", "-")))
+// likeOurs reports whether a name with "_" is ours with "-".
+func likeOurs(name string, handed []protocols.Field) bool {
+	return strings.IndexByte(name, '_') >= 0 && ours(strings.ToLower(strings.ReplaceAll(name, "_", "-")), handed)
 }
 
 // headFields are those of a proxy.Exchange.
 type headFields struct{ *protocols.Head }
 
-func (f headFields) Drop(which func(name string) bool) {
-	f.Fields = slices.DeleteFunc(f.Fields, func(f protocols.Field) bool { return dashed(f.Name, which) })
+func (f headFields) Unlike(handed []protocols.Field) {
+	f.Fields = slices.DeleteFunc(f.Fields, func(f protocols.Field) bool { return likeOurs(f.Name, handed) })
 }
 
 // headerFields are those that net/http has.
@@ -154,8 +148,8 @@ type headerFields struct{ http.Header }
 func (f headerFields) Remove(name string)        { f.Del(name) }
 func (f headerFields) Values(name string) string { return strings.Join(f.Header.Values(name), ", ") }
 
-func (f headerFields) Drop(which func(name string) bool) {
-	maps.DeleteFunc(f.Header, func(name string, _ []string) bool { return dashed(name, which) })
+func (f headerFields) Unlike(handed []protocols.Field) {
+	maps.DeleteFunc(f.Header, func(name string, _ []string) bool { return likeOurs(name, handed) })
 }
 
 // Forward is for a request of HTTP/1.1 that is handed on with the header out, as
