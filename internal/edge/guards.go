@@ -79,6 +79,7 @@ func (e *Edge) openDoors(cfg *config.Config) (d *doors, byName, limits map[strin
 	d = &doors{e: e, cfg: cfg, all: map[string]*door{}}
 	byName, limits = map[string]protocols.Guard{}, map[string]protocols.Guard{}
 	a := &cfg.Auth
+	byName["tickets"] = e.tickets
 	if a.JWT != nil {
 		byName["jwt"] = d.open("auth.jwt", a.JWT.Pos, a.JWT, func(made *door) error { return e.jwt(made, a.JWT) }, a.JWT.Keys...).guard
 	}
@@ -89,7 +90,7 @@ func (e *Edge) openDoors(cfg *config.Config) (d *doors, byName, limits map[strin
 	}).guard
 	if k := a.Keys; k != nil {
 		byName["keys"] = d.open("auth.keys", k.Pos, k, func(made *door) error {
-			keys := auth.NewAPIKeys(auth.APIKeysOptions{Header: k.Header})
+			keys := auth.NewAPIKeys(auth.APIKeysOptions{Header: k.Header, Prefix: k.Prefix})
 			made.guard = keys
 			return keys.Load(k.File)
 		}, k.File).guard
@@ -189,7 +190,10 @@ func (e *Edge) jwt(made *door, j *config.JWT) error {
 
 // forward makes a guard that asks another service.
 func (e *Edge) forward(made *door, f *config.Forward) error {
-	o := auth.ForwardOptions{Fields: f.Headers, Upstream: f.Upstream, Identity: f.User, Timeout: f.Timeout, Log: e.log}
+	o := auth.ForwardOptions{
+		Fields: f.Fields, Remove: f.Remove, Upstream: f.Upstream, Identity: f.Identity, Expires: f.Expires,
+		Timeout: f.Timeout, Concurrency: f.Concurrency, Log: e.log,
+	}
 	var done func()
 	if f.GRPC != "" {
 		service, err := extauthz.New(extauthz.Options{Target: f.GRPC})
@@ -198,7 +202,7 @@ func (e *Edge) forward(made *door, f *config.Forward) error {
 		}
 		o.Authority, done = service, func() { _ = service.Close() } // nobody asks any more
 	} else {
-		service, err := auth.NewHTTPAuthority(auth.HTTPAuthorityOptions{URL: f.URL})
+		service, err := auth.NewHTTPAuthority(auth.HTTPAuthorityOptions{URL: f.URL, Conns: f.Concurrency})
 		if err != nil {
 			return err
 		}
