@@ -270,3 +270,58 @@ func TestTickets(t *testing.T) {
 		}
 	}
 }
+
+// A key that a reload takes away ends what it has opened; one that stays does not.
+func TestKeysThatGoEndTheirCalls(t *testing.T) {
+	iss := newIssuer(t)
+	var secrets, lines []string
+	for _, name := range []string{"stays", "goes"} {
+		key, line, err := auth.NewAPIKey(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets, lines = append(secrets, key), append(lines, line+"\n")
+	}
+	keys := filepath.Join(t.TempDir(), "keys.txt")
+	if err := os.WriteFile(keys, []byte(strings.Join(lines, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(guarded, behind(t), iss.file, keys, "wide")
+	e, port := sidecar(t, text)
+	var sockets []*websocket.Conn
+	for _, key := range secrets {
+		c, res, err := port.DialWebSocket(t.Context(), "/ws", http.Header{"X-Api-Key": {key}})
+		if err != nil {
+			t.Fatal(err, res)
+		}
+		defer c.Close()
+		sockets = append(sockets, c)
+	}
+	if err := os.WriteFile(keys, []byte(lines[0]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Reload(parse(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	_ = sockets[1].SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, _, err := sockets[1].ReadMessage(); !websocket.IsCloseError(err, websocket.ClosePolicyViolation) {
+		t.Errorf("the key that goes: %v", err)
+	}
+	_ = sockets[0].SetReadDeadline(time.Now().Add(10 * time.Second))
+	if err := sockets[0].WriteMessage(websocket.TextMessage, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, msg, err := sockets[0].ReadMessage(); err != nil || !strings.Contains(string(msg), "hello") {
+		t.Errorf("the key that stays: %q, %v", msg, err)
+	}
+	// The key that stays is of another file's guard now, and still ends its calls.
+	if err := os.WriteFile(keys, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Reload(parse(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := sockets[0].ReadMessage(); !websocket.IsCloseError(err, websocket.ClosePolicyViolation) {
+		t.Errorf("the key that went later: %v", err)
+	}
+}

@@ -277,6 +277,9 @@ func (e *Edge) replace(cfg *config.Config) error {
 		}
 	}
 	e.pools = pools
+	for _, f := range d.then {
+		f()
+	}
 	e.retire(d.all)
 	return nil
 }

@@ -172,6 +172,8 @@ func (a *asked) Query() string {
 	return query
 }
 
+func (a *asked) Target() string { return a.Path }
+
 // Refuse is where streams go that are refused, before any guard is asked.
 func Refuse(why *protocols.Refusal) Backend { return refusing{refused(why)} }
 

@@ -19,6 +19,13 @@ func (a *asked) Get(name string) string      { return a.Header.Get(name) }
 func (a *asked) Values(name string) []string { return a.Header.Values(name) }
 func (a *asked) Query() string               { return a.URL.RawQuery }
 
+func (a *asked) Target() string {
+	if strings.HasPrefix(a.RequestURI, "/") {
+		return a.RequestURI
+	}
+	return a.URL.RequestURI() // of what a proxy is sent, which names the host as well
+}
+
 // admit asks guards about a request.
 func admit(ctx context.Context, guards []protocols.Guard, call *protocols.Call, r *http.Request) (context.Context, error) {
 	call.Ask((*asked)(r))
