@@ -72,7 +72,9 @@ func (c *Call) Handed() []Field {
 func (c *Call) Hide(parameter string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.hidden = append(c.hidden, parameter)
+	if !slices.Contains(c.hidden, parameter) {
+		c.hidden = append(c.hidden, parameter)
+	}
 }
 
 // Shown is a request's path, with its query, without what was hidden of it.

@@ -196,6 +196,10 @@ func (j *JWT) recall(token string, now time.Time) (*jwtEntry, JWTReason) {
 	return e, 0
 }
 
+// Clean implements [Cleaner]: whoever lets the call in, no server gets a token in a URL or
+// a list of subprotocols.
+func (j *JWT) Clean(call *protocols.Call) { sourceSpend(call, j.opts.From) }
+
 // let lets the call in.
 func (j *JWT) let(call *protocols.Call, e *jwtEntry) {
 	sourceSpend(call, j.opts.From)
