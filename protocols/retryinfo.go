@@ -21,7 +21,7 @@ func (r *Refusal) GRPCDetails() string {
 	info = protoBytes(info, 1, string(delay))
 	detail = protoBytes(detail, 1, "type.googleapis.com/google.rpc.RetryInfo")
 	detail = protoBytes(detail, 2, string(info))
-	status = protoNumber(status, 1, uint64(code)) //nolint:gosec // at most 16
+	status = protoNumber(status, 1, uint64(code))
 	status = protoBytes(status, 2, strings.ToValidUTF8(message, "\uFFFD"))
 	status = protoBytes(status, 3, string(detail))
 	return base64.RawStdEncoding.EncodeToString(status)

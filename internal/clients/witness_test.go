@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -48,7 +49,7 @@ func newWitness(t *testing.T) *witness {
 	both := new(http.Protocols)
 	both.SetHTTP1(true)
 	both.SetUnencryptedHTTP2(true)
-	w.http = &http.Server{Handler: w, Protocols: both} //nolint:gosec // its clients are the port's
+	w.http = &http.Server{Handler: w, Protocols: both}
 	done := make(chan error, 1)
 	go func() { done <- w.http.Serve(ln) }()
 	t.Cleanup(func() {
@@ -111,7 +112,7 @@ func (*witness) echo(rw http.ResponseWriter, r *http.Request) {
 func (w *witness) seen() []head {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.heads[:len(w.heads):len(w.heads)]
+	return slices.Clip(w.heads)
 }
 
 type witnessEcho struct {
