@@ -58,7 +58,10 @@ type JWT struct {
 	refused              [numJWTReasons]atomic.Uint64
 }
 
-var _ protocols.Quick = (*JWT)(nil)
+var (
+	_ protocols.Quick = (*JWT)(nil)
+	_ Cleaner         = (*JWT)(nil)
+)
 
 // jwtAsymmetric and jwtSymmetric are the algorithms that there are. "none" is not one.
 var (
@@ -128,14 +131,14 @@ func jwtAlgorithms(algs []string, keys Keys) ([]string, error) {
 func (j *JWT) Admit(ctx context.Context, call *protocols.Call) (context.Context, error) {
 	token, why := sourceFind(call, j.opts.From)
 	if why != 0 {
-		return ctx, j.refuse(call, why)
+		return ctx, j.refuse(ctx, call, why)
 	}
 	e, why := j.recall(token, time.Now())
 	if e == nil && why == 0 {
 		e, why = j.verify(ctx, token)
 	}
 	if why != 0 {
-		return ctx, j.refuse(call, why)
+		return ctx, j.refuse(ctx, call, why)
 	}
 	j.let(call, e)
 	return ctx, nil
@@ -146,14 +149,14 @@ func (j *JWT) Admit(ctx context.Context, call *protocols.Call) (context.Context,
 func (j *JWT) AdmitNow(ctx context.Context, call *protocols.Call) (context.Context, error) {
 	token, why := sourceFind(call, j.opts.From)
 	if why != 0 {
-		return ctx, j.refuse(call, why)
+		return ctx, j.refuse(ctx, call, why)
 	}
 	e, why := j.recall(token, time.Now())
 	switch {
 	case why != 0:
-		return ctx, j.refuse(call, why)
+		return ctx, j.refuse(ctx, call, why)
 	case e == nil && strings.Count(token, ".") != 2:
-		return ctx, j.refuse(call, JWTMalformed)
+		return ctx, j.refuse(ctx, call, JWTMalformed)
 	case e == nil:
 		return ctx, protocols.ErrMustWait
 	}
@@ -196,22 +199,21 @@ func (j *JWT) recall(token string, now time.Time) (*jwtEntry, JWTReason) {
 	return e, 0
 }
 
-// Clean implements [Cleaner]: whoever lets the call in, no server gets a token in a URL or
-// a list of subprotocols.
+// Clean implements [Cleaner]: tokens in URLs and lists of subprotocols go no further.
 func (j *JWT) Clean(call *protocols.Call) { sourceSpend(call, j.opts.From) }
 
 // let lets the call in.
 func (j *JWT) let(call *protocols.Call, e *jwtEntry) {
-	sourceSpend(call, j.opts.From)
+	j.Clean(call)
 	call.Identify(e.id)
 	j.admitted.Add(1)
 	sessionEnds(call, e.id.Expires, j.opts.Leeway)
 }
 
-func (j *JWT) refuse(call *protocols.Call, why JWTReason) error {
+func (j *JWT) refuse(ctx context.Context, call *protocols.Call, why JWTReason) error {
 	j.refused[why].Add(1)
-	if j.opts.Log.Enabled(context.Background(), slog.LevelDebug) {
-		j.opts.Log.Debug("token refused", "reason", why.String(), "guard", j.opts.Name, "protocol", call.Protocol.String(), "request", call.RequestID())
+	if j.opts.Log.Enabled(ctx, slog.LevelDebug) {
+		j.opts.Log.DebugContext(ctx, "token refused", "reason", why.String(), "guard", j.opts.Name, "protocol", call.Protocol.String(), "request", call.RequestID())
 	}
 	return j.refusals[why]
 }
