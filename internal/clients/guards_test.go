@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +74,7 @@ type guards struct {
 	oneport string // the program
 	file    string // what it serves
 	key     string // that tokens are signed with
+	keys    string // the file of API keys
 	robot   string // an API key
 	witness *witness
 }
@@ -89,13 +91,14 @@ func (d *demo) guarded(t *testing.T) *guards {
 	t.Helper()
 	dir := t.TempDir()
 	g := &guards{demo: d, oneport: d.cmd.Path, file: filepath.Join(dir, "oneport.yaml"), key: filepath.Join(dir, "token.key"), witness: newWitness(t)}
-	public, keys := filepath.Join(dir, "token.pem"), filepath.Join(dir, "keys")
+	public := filepath.Join(dir, "token.pem")
+	g.keys = filepath.Join(dir, "keys")
 	g.token(t, "--sub", "nobody", "--generate", "--public", public)
 	var line string
 	g.robot, line = apiKey(t, g)
 	for path, text := range map[string]string{
-		keys:   line + "\n",
-		g.file: fmt.Sprintf(guardsFile, filepath.Join(d.certs, "server.crt"), filepath.Join(d.certs, "server.key"), g.witness.addr, public, keys),
+		g.keys: line + "\n",
+		g.file: fmt.Sprintf(guardsFile, filepath.Join(d.certs, "server.crt"), filepath.Join(d.certs, "server.key"), g.witness.addr, public, g.keys),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -130,6 +133,7 @@ func (d *demo) guards(t *testing.T) {
 		"expired": g.token(t, "--sub", "alice", "--ttl", "-1h"),
 		"broken":  "x.y.z",
 	}
+	g.revoke(t)
 	g.hold(t, tokens["alice"])
 	t.Run("curl", func(t *testing.T) { g.curlRefusals(t, tokens) })
 	t.Run("grpcurl", func(t *testing.T) { g.grpcurlRefusals(t, tokens) })
@@ -149,6 +153,28 @@ func (d *demo) guards(t *testing.T) {
 	// A foreign page's cookie did come: the browser has not kept it back.
 	if !strings.Contains(string(log), `"reason":"cross-origin","guard":"jwt","protocol":"websocket"`) {
 		t.Error("no WebSocket was refused for a cookie of another origin's page")
+	}
+}
+
+// revoke takes a key back: its file is read again when the port is told to, though the one
+// that names it is as it was.
+func (g *guards) revoke(t *testing.T) {
+	t.Helper()
+	ask := []string{"-o", "/dev/null", "-w", "%{http_code}", "-H", "X-API-Key: " + g.robot, g.url("/either")}
+	if got := g.curls(t, ask...); got != "200" {
+		t.Errorf("an API key: %s", got)
+	}
+	if err := os.WriteFile(g.keys, []byte("# nobody\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if !g.says(t, `"guards_changed":"auth.keys"`) {
+		t.Error("the file of keys is not read again")
+	}
+	if got := g.curls(t, ask...); got != "401" {
+		t.Errorf("an API key that was taken back: %s", got)
 	}
 }
 
