@@ -92,7 +92,7 @@ const { Echo } = grpc.loadPackageDefinition(definition).oneport.echo.v1
 const echo = new Echo(name, grpc.credentials.createSsl(ca))
 
 await step('all that is open ends within a second of its token', async () => {
-  const token = tokenFor('alice', 4)
+  const token = tokenFor('alice', 6)
   const ends = expires(token)
   const ended = []
   for (const [place, [path, options]] of Object.entries({ ...places(token), raw: ['/raw', bearer(token)] })) {

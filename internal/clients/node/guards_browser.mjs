@@ -140,7 +140,7 @@ await step('too many messages close it with 1013', async () => {
 })
 
 await step('the end of its token closes it with 1008, token-expired, within a second', async () => {
-  const token = tokenFor('alice', 3)
+  const token = tokenFor('alice', 5)
   const { opened, code, reason, wasClean, when } = await dial(page, '/in', { subprotocols: ['bearer', token], stay: true })
   assert.deepEqual({ opened, code, reason, wasClean }, { opened: true, code: 1008, reason: 'token-expired', wasClean: true })
   const late = when - expires(token)
