@@ -38,6 +38,7 @@ type doors struct {
 	cfg   *config.Config
 	all   map[string]*door // by the content of what they were made of
 	fresh []*door          // made for this file
+	kinds []string         // of those
 	then  []func()         // what changes in those that stay, once the file is in effect
 	errs  []error
 }
@@ -62,7 +63,7 @@ func (d *doors) open(kind string, pos config.Pos, of any, build func(*door) erro
 			d.errs = append(d.errs, fmt.Errorf("%s:%d:%d: %s: %w", d.cfg.File, pos.Line, pos.Col, kind, err))
 			return made
 		}
-		d.fresh = append(d.fresh, made)
+		d.fresh, d.kinds = append(d.fresh, made), append(d.kinds, kind)
 	}
 	d.all[key] = made
 	return made

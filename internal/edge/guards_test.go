@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,6 +163,15 @@ func TestGuardsOfAFile(t *testing.T) {
 	}
 	if got := fmt.Sprint(calls(t, port, "/api/whoami", alice)); got != "[200 429 ResourceExhausted 429]" {
 		t.Errorf("a sixth call, behind a reload: %s", got)
+	}
+	if plan, err = e.Reload(parse(t, fmt.Sprintf(guarded, addr, iss.file, keys, "wide"))); err != nil || slices.Contains(plan.Guards, "auth.keys") {
+		t.Errorf("keys that are as they were: %v, %v", plan.Guards, err)
+	}
+	if err := os.WriteFile(keys, []byte("# another\n"+line+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if plan, err = e.Reload(parse(t, fmt.Sprintf(guarded, addr, iss.file, keys, "wide"))); err != nil || !slices.Equal(plan.Guards, []string{"auth.keys"}) {
+		t.Errorf("a file of keys alone has changed: %v, %v", plan.Guards, err)
 	}
 	if err := os.WriteFile(keys, []byte("garbage\n"), 0o600); err != nil {
 		t.Fatal(err)

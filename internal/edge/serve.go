@@ -219,12 +219,18 @@ func Check(cfg *config.Config) error {
 func (e *Edge) Reload(cfg *config.Config) (Plan, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.replace(cfg); err != nil {
+	fresh, err := e.replace(cfg)
+	if err != nil {
 		e.loaded(err)
 		return Plan{}, err
 	}
 	e.loaded(nil)
 	plan := Compare(e.last, cfg)
+	for _, kind := range fresh { // also those whose files of keys alone have changed
+		if !slices.Contains(plan.Guards, kind) {
+			plan.Guards = append(plan.Guards, kind)
+		}
+	}
 	plan.Restart = needRestart(e.begun, cfg)
 	e.last = cfg
 	return plan, nil
@@ -253,14 +259,14 @@ func (e *Edge) loaded(err error) {
 	e.loads.At, e.loads.Err = time.Now(), err
 }
 
-// replace puts the routes of a file in effect.
-func (e *Edge) replace(cfg *config.Config) error {
+// replace puts the routes of a file in effect. fresh are the kinds of guards that were made anew.
+func (e *Edge) replace(cfg *config.Config) (fresh []string, err error) {
 	if err := checkTLS(cfg); err != nil {
-		return err
+		return nil, err
 	}
 	pools, routes, d, err := e.build(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := e.Server.SetRoutes(routes); err != nil {
 		d.drop()
@@ -269,7 +275,7 @@ func (e *Edge) replace(cfg *config.Config) error {
 				up.Close()
 			}
 		}
-		return err
+		return nil, err
 	}
 	for key, up := range e.pools {
 		if pools[key] == nil {
@@ -281,7 +287,7 @@ func (e *Edge) replace(cfg *config.Config) error {
 		f()
 	}
 	e.retire(d.all)
-	return nil
+	return d.kinds, nil
 }
 
 // buryAfter is how long an upstream stays open at least that no route leads to

@@ -190,6 +190,7 @@ func refused(err error) *refusal {
 	why := new(refusal)
 	why.http, why.text = r.HTTP(fields)
 	why.grpc, _ = r.GRPC()
+	why.details = r.GRPCDetails()
 	for name, values := range fields {
 		why.more = append(why.more, hpack.HeaderField{Name: strings.ToLower(name), Value: values[0]})
 	}

@@ -77,6 +77,9 @@ func refuse(w http.ResponseWriter, call *protocols.Call, err error, log *slog.Lo
 		h.Set("Content-Type", "application/grpc")
 		h.Set("Grpc-Status", strconv.Itoa(code))
 		h.Set("Grpc-Message", strings.ReplaceAll(url.PathEscape(message), "%20", " "))
+		if details := refusal.GRPCDetails(); details != "" {
+			h.Set("Grpc-Status-Details-Bin", details)
+		}
 		w.WriteHeader(http.StatusOK)
 		return
 	}
