@@ -82,7 +82,7 @@ attacks: ## ten seconds of each attack on a running port; minutes, and not on a 
 	go test -tags $(TAGS),attacks -count=1 -timeout 30m -v ./internal/attacks
 
 .PHONY: faults
-faults: ## one of three servers killed, stopped and slowed under load; a minute and a half
+faults: ## one of three servers killed, stopped and slowed under load; 10,000 WebSockets and a flood; minutes
 	go test -tags $(TAGS),faults -count=1 -timeout 10m -v ./internal/faults
 
 .PHONY: bench
