@@ -209,7 +209,7 @@ func beUpstream(ctx context.Context, ready func(...any)) (any, error) {
 	case err := <-failed:
 		return nil, err
 	case <-ctx.Done():
-		return nil, nil
+		return "done", nil
 	}
 }
 
@@ -247,8 +247,8 @@ func beEmbedded(ctx context.Context, ready func(...any)) (any, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/hello", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
 	srv := &router.Server{
-		Certs:  source,
-		HTTP:   mux,
+		Certs: source,
+		HTTP:  mux,
 		Guards: []protocols.Guard{
 			limit.NewBulkheads(limit.Bounds{GRPC: inFlight, WebSocket: 12_000}),
 			byPath{echov1.Echo_Unary_FullMethodName: unary, echov1.Echo_ServerStream_FullMethodName: stream},
