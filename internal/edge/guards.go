@@ -29,7 +29,8 @@ type door struct {
 	guard  protocols.Guard
 	shared *limit.Shared
 	keys   *auth.APIKeys
-	close  func() // may be nil
+	sum    [sha256.Size]byte // of the file of keys
+	close  func()            // may be nil
 }
 
 // doors are those of one file.
@@ -308,12 +309,19 @@ func (d *doors) keys(k *config.APIKeys) protocols.Guard {
 		return nil
 	}
 	read := func(keys *auth.APIKeys) error { return keys.Read(bytes.NewReader(text), k.File) }
+	sum := sha256.Sum256(text)
 	made := d.open("auth.keys", k.Pos, &o, func(made *door) error {
-		made.keys = auth.NewAPIKeys(o)
+		made.keys, made.sum = auth.NewAPIKeys(o), sum
 		made.guard = made.keys
 		return read(made.keys)
 	})
-	d.then = append(d.then, func() { _ = read(made.keys) }) // it has been read before
+	if made.sum != sum {
+		d.kinds = append(d.kinds, "auth.keys")
+		d.then = append(d.then, func() {
+			_ = read(made.keys) // it has been read before
+			made.sum = sum
+		})
+	}
 	return made.guard
 }
 
