@@ -16,8 +16,8 @@ import (
 
 // CORS says which pages of other origins may read the answers of a route (Fetch
 // Standard, 3.2). Preflights are answered here, and do not reach the server; what a
-// server says of CORS itself is replaced. Guards are asked of a preflight as of any other
-// call, though it brings no credentials: one that wants some has to let OPTIONS in.
+// server says of CORS itself is replaced. A route's guards are not asked of a preflight, which
+// brings no credentials; those of the Server are, and one that wants some has to let OPTIONS in.
 type CORS struct {
 	// Origins lists them: "https://app.example.com", or "*" for all. Required.
 	Origins []string

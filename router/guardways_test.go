@@ -74,7 +74,7 @@ func TestOwnCallsAreEnded(t *testing.T) {
 	})
 	port := oneporttest.Listen(t, srv)
 	for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {
-		res, err := c.Get(port.URL("/")) //nolint:noctx // the test's end is its own
+		res, err := c.Get(port.URL("/"))
 		if err != nil {
 			t.Fatal(err)
 		}
