@@ -46,6 +46,15 @@ func (c *Call) Query() string {
 	return c.asked.Query()
 }
 
+// Target is the request's path as the client has sent it, with the query: nothing in
+// it is decoded. "" if it cannot be told. Like Header, it is for guards.
+func (c *Call) Target() string {
+	if t, ok := c.asked.(interface{ Target() string }); ok {
+		return t.Target()
+	}
+	return ""
+}
+
 // Hand sets a field of the request that a server elsewhere gets: what the client has sent
 // under that name does not reach it, and with an empty value nothing does. Guards call it,
 // while they decide.

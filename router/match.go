@@ -168,4 +168,4 @@ func (r *Route) explain(m miss, a *asked) string {
 }
 
 // errAmbiguousPath is of what a route and a server could read in two ways.
-var errAmbiguousPath = errors.New("the path has an encoded slash, a backslash, NUL or a bad escape in it")
+var errAmbiguousPath = errors.New("the path has an encoded slash, a backslash, NUL, \"..;\" or a bad escape in it")

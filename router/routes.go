@@ -2,6 +2,7 @@ package router
 
 import (
 	"cmp"
+	"net/http"
 	"net/url"
 	"path"
 	"strings"
@@ -88,6 +89,8 @@ type Route struct {
 	Redirect string
 	// RedirectStatus is the answer's status; zero means 308.
 	RedirectStatus int
+	// Handler answers in this process instead, behind Guards. For Path alone.
+	Handler http.Handler
 }
 
 // kinds is what a route takes.
@@ -148,8 +151,8 @@ func takesPath(pattern, path string) bool {
 // routePath is what routes compare of an escaped path: decoded, without empty,
 // "." and ".." elements. An encoded slash stays as it is, and slash says that there is
 // one: servers read it in different ways. It is not ok if a path can only be read so:
-// with a backslash, NUL, a bad escape, or an encoded slash beside elements that are
-// taken out.
+// with a backslash, NUL, a bad escape, a "..;" which Java's servers read as "..", or an encoded
+// slash beside elements that are taken out.
 func routePath(escaped string) (p string, slash, ok bool) {
 	p = escaped
 	if strings.IndexByte(p, '%') >= 0 {
@@ -164,7 +167,7 @@ func routePath(escaped string) (p string, slash, ok bool) {
 			p, _ = url.PathUnescape(encodedSlash.Replace(escaped))
 		}
 	}
-	if strings.ContainsAny(p, "\\\x00") {
+	if strings.ContainsAny(p, "\\\x00") || strings.Contains(p, "/..;") || strings.Contains(p, "/.;") {
 		return "", slash, false
 	}
 	if unclean(p) {

@@ -134,12 +134,8 @@ func (s *Server) serve(ctx context.Context, listeners []Listener) error {
 func (s *Server) build(listeners []Listener) (*port, error) {
 	p := &port{Server: s}
 	s.noCalls.Store(slices.ContainsFunc(listeners, func(l Listener) bool { return l.SharedH2 }))
-	if s.table.Load() == nil {
-		if err := s.SetRoutes(s.Routes); err != nil {
-			return nil, err
-		}
-	} else if s.noCalls.Load() && s.table.Load().hasCalls() {
-		return nil, errSharedCalls
+	if err := s.buildTable(); err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	sockets, err := socketMux(s.routes, s.sessions, s.Sockets)
@@ -165,6 +161,24 @@ func (s *Server) build(listeners []Listener) (*port, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// buildTable makes the table of Routes, or makes that of SetRoutes again: the Server may
+// have got its Guards since.
+func (s *Server) buildTable() error {
+	for {
+		was := s.table.Load()
+		if was == nil {
+			return s.SetRoutes(s.Routes)
+		}
+		if s.noCalls.Load() && was.hasCalls() {
+			return errSharedCalls
+		}
+		is, err := s.newTable(was.routes)
+		if err != nil || s.table.CompareAndSwap(was, is) {
+			return err
+		}
+	}
 }
 
 // buildRPC takes the embedder's server, or builds one of what was registered.

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -27,6 +28,7 @@ import (
 type door struct {
 	guard  protocols.Guard
 	shared *limit.Shared
+	keys   *auth.APIKeys
 	close  func() // may be nil
 }
 
@@ -37,6 +39,7 @@ type doors struct {
 	all   map[string]*door // by the content of what they were made of
 	fresh []*door          // made for this file
 	kinds []string         // of those
+	then  []func()         // what changes in those that stay, once the file is in effect
 	errs  []error
 }
 
@@ -80,6 +83,7 @@ func (e *Edge) openDoors(cfg *config.Config) (d *doors, byName, limits map[strin
 	d = &doors{e: e, cfg: cfg, all: map[string]*door{}}
 	byName, limits = map[string]protocols.Guard{}, map[string]protocols.Guard{}
 	a := &cfg.Auth
+	byName["tickets"] = e.tickets
 	if a.JWT != nil {
 		byName["jwt"] = d.open("auth.jwt", a.JWT.Pos, a.JWT, func(made *door) error { return e.jwt(made, a.JWT) }, a.JWT.Keys...).guard
 	}
@@ -89,11 +93,7 @@ func (e *Edge) openDoors(cfg *config.Config) (d *doors, byName, limits map[strin
 		return err
 	}).guard
 	if k := a.Keys; k != nil {
-		byName["keys"] = d.open("auth.keys", k.Pos, k, func(made *door) error {
-			keys := auth.NewAPIKeys(auth.APIKeysOptions{Header: k.Header})
-			made.guard = keys
-			return keys.Load(k.File)
-		}, k.File).guard
+		byName["keys"] = d.keys(k)
 	}
 	if f := a.Forward; f != nil {
 		byName["forward"] = d.open("auth.forward", f.Pos, f, func(made *door) error { return e.forward(made, f) }).guard
@@ -190,7 +190,10 @@ func (e *Edge) jwt(made *door, j *config.JWT) error {
 
 // forward makes a guard that asks another service.
 func (e *Edge) forward(made *door, f *config.Forward) error {
-	o := auth.ForwardOptions{Fields: f.Headers, Upstream: f.Upstream, Identity: f.User, Timeout: f.Timeout, Log: e.log}
+	o := auth.ForwardOptions{
+		Fields: f.Fields, Remove: f.Remove, Upstream: f.Upstream, Identity: f.Identity, Expires: f.Expires,
+		Timeout: f.Timeout, Concurrency: f.Concurrency, Log: e.log,
+	}
 	var done func()
 	if f.GRPC != "" {
 		service, err := extauthz.New(extauthz.Options{Target: f.GRPC})
@@ -199,7 +202,7 @@ func (e *Edge) forward(made *door, f *config.Forward) error {
 		}
 		o.Authority, done = service, func() { _ = service.Close() } // nobody asks any more
 	} else {
-		service, err := auth.NewHTTPAuthority(auth.HTTPAuthorityOptions{URL: f.URL})
+		service, err := auth.NewHTTPAuthority(auth.HTTPAuthorityOptions{URL: f.URL, Conns: f.Concurrency})
 		if err != nil {
 			return err
 		}
@@ -246,8 +249,8 @@ func guardsOf(r *config.Route, byName, limits map[string]protocols.Guard) (list 
 		}
 	}
 	switch {
-	case len(who) == 0:
-	case r.AuthAll:
+	case len(r.Auth) == 0:
+	case r.AuthAll: // without a guard, which config does not let be, they let nobody in
 		list = append(list, auth.All(who...))
 	default:
 		list = append(list, auth.Any(who...))
@@ -279,11 +282,39 @@ func (e *Edge) everywhere(cfg *config.Config) (list []protocols.Guard) {
 // retire has a door closed once no call can be at it any more.
 func (e *Edge) retire(now map[string]*door) {
 	for key, was := range e.doors {
-		if now[key] == nil && was.close != nil {
+		if now[key] != nil {
+			continue
+		}
+		if was.close != nil {
 			e.shut = append(e.shut, shut{was.close, time.Now()})
+		}
+		if was.keys != nil { // what its keys have opened ends
+			_ = was.keys.Read(strings.NewReader(""), "")
 		}
 	}
 	e.doors = now
+}
+
+// keys gives the guard of keys, which stays while files of them come and go: it knows
+// what each key has opened.
+func (d *doors) keys(k *config.APIKeys) protocols.Guard {
+	o := auth.APIKeysOptions{Header: k.Header, Prefix: k.Prefix}
+	text, err := os.ReadFile(k.File)
+	if err == nil {
+		err = auth.NewAPIKeys(o).Read(bytes.NewReader(text), k.File)
+	}
+	if err != nil {
+		d.errs = append(d.errs, fmt.Errorf("%s:%d:%d: auth.keys: %w", d.cfg.File, k.Pos.Line, k.Pos.Col, err))
+		return nil
+	}
+	read := func(keys *auth.APIKeys) error { return keys.Read(bytes.NewReader(text), k.File) }
+	made := d.open("auth.keys", k.Pos, &o, func(made *door) error {
+		made.keys = auth.NewAPIKeys(o)
+		made.guard = made.keys
+		return read(made.keys)
+	})
+	d.then = append(d.then, func() { _ = read(made.keys) }) // it has been read before
+	return made.guard
 }
 
 // shut is what a door that is in use no more has open.

@@ -1,6 +1,7 @@
 package edge_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -66,8 +67,10 @@ upstreams:
   rpc: { servers: ["grpc://%[1]s"] }
 routes:
   - { grpc: "*", to: rpc, auth: [jwt, keys], limit: %[4]s }
+  - { websocket: /ws/whoami, to: web, auth: tickets }
   - { websocket: /, to: web, auth: [jwt, keys], limit: %[4]s }
   - { path: /api/echo, to: web }
+  - { path: /ticket, tickets: true, auth: jwt }
   - { path: /api/hello, to: web, auth: jwt, allow: { claims: { role: admin } } }
   - { path: /, to: web, auth: [jwt, keys], limit: %[4]s }
 auth:
@@ -231,5 +234,104 @@ func TestSessionsEndWithTheirTokens(t *testing.T) {
 	}
 	if _, err := stream.Recv(); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("gRPC: %v", err)
+	}
+}
+
+// A page gets a ticket for its token, and a WebSocket for its ticket, once.
+func TestTickets(t *testing.T) {
+	iss := newIssuer(t)
+	keys := filepath.Join(t.TempDir(), "keys.txt")
+	if err := os.WriteFile(keys, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, port := sidecar(t, fmt.Sprintf(guarded, behind(t), iss.file, keys, "wide"))
+	for version, c := range map[string]*http.Client{"HTTP/1.1": port.HTTP1(), "HTTP/2": port.HTTP2()} {
+		ask := func(token string) (int, string) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, port.URL("/ticket"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+token)
+			res, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			var answer struct {
+				Ticket string `json:"ticket"`
+			}
+			_ = json.NewDecoder(res.Body).Decode(&answer) // a refusal is no JSON
+			return res.StatusCode, answer.Ticket
+		}
+		if status, _ := ask("none"); status != http.StatusUnauthorized {
+			t.Errorf("%s: a ticket for nothing: %d", version, status)
+		}
+		status, ticket := ask(iss.token(t, "alice", time.Hour, nil))
+		if status != http.StatusOK || ticket == "" {
+			t.Fatalf("%s: %d, ticket %q", version, status, ticket)
+		}
+		c, res, err := port.DialWebSocket(t.Context(), "/ws/whoami?ticket="+ticket, nil)
+		if err != nil {
+			t.Fatal(version, err, res)
+		}
+		_ = c.Close()
+		if _, res, err := port.DialWebSocket(t.Context(), "/ws/whoami?ticket="+ticket, nil); err == nil || res == nil || res.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: a ticket for two: %v, %v", version, res, err)
+		}
+	}
+}
+
+// A key that a reload takes away ends what it has opened; one that stays does not.
+func TestKeysThatGoEndTheirCalls(t *testing.T) {
+	iss := newIssuer(t)
+	var secrets, lines []string
+	for _, name := range []string{"stays", "goes"} {
+		key, line, err := auth.NewAPIKey(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets, lines = append(secrets, key), append(lines, line+"\n")
+	}
+	keys := filepath.Join(t.TempDir(), "keys.txt")
+	if err := os.WriteFile(keys, []byte(strings.Join(lines, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(guarded, behind(t), iss.file, keys, "wide")
+	e, port := sidecar(t, text)
+	var sockets []*websocket.Conn
+	for _, key := range secrets {
+		c, res, err := port.DialWebSocket(t.Context(), "/ws", http.Header{"X-Api-Key": {key}})
+		if err != nil {
+			t.Fatal(err, res)
+		}
+		defer c.Close()
+		sockets = append(sockets, c)
+	}
+	if err := os.WriteFile(keys, []byte(lines[0]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Reload(parse(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	_ = sockets[1].SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, _, err := sockets[1].ReadMessage(); !websocket.IsCloseError(err, websocket.ClosePolicyViolation) {
+		t.Errorf("the key that goes: %v", err)
+	}
+	_ = sockets[0].SetReadDeadline(time.Now().Add(10 * time.Second))
+	if err := sockets[0].WriteMessage(websocket.TextMessage, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, msg, err := sockets[0].ReadMessage(); err != nil || !strings.Contains(string(msg), "hello") {
+		t.Errorf("the key that stays: %q, %v", msg, err)
+	}
+	// The key that stays is of another file's guard now, and still ends its calls.
+	if err := os.WriteFile(keys, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Reload(parse(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := sockets[0].ReadMessage(); !websocket.IsCloseError(err, websocket.ClosePolicyViolation) {
+		t.Errorf("the key that went later: %v", err)
 	}
 }

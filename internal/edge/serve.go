@@ -12,6 +12,7 @@ import (
 	"github.com/oneport-edge/oneport/protocols/conn"
 	"github.com/oneport-edge/oneport/protocols/mux"
 	"github.com/oneport-edge/oneport/router"
+	"github.com/oneport-edge/oneport/router/auth"
 	"github.com/oneport-edge/oneport/router/config"
 	"github.com/oneport-edge/oneport/router/limit"
 	"github.com/oneport-edge/oneport/router/upstream"
@@ -29,7 +30,8 @@ type Edge struct {
 	stop  chan struct{}  // closed by Close
 	work  sync.WaitGroup // bury, and what doors run
 
-	limits limit.Registry
+	limits  limit.Registry
+	tickets *auth.Tickets
 
 	mu    sync.Mutex                    // guards all below
 	pools map[string]*upstream.Upstream // by poolKey
@@ -62,7 +64,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	}
 	e := &Edge{
 		log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
-		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}),
+		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}), tickets: auth.NewTickets(auth.TicketsOptions{}),
 	}
 	pools, routes, d, err := e.build(cfg)
 	if err != nil {
@@ -148,6 +150,9 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		if r := &cfg.Routes[i]; r.Passthrough == "" {
 			route := routeOf(r, byName)
 			route.Guards = guardsOf(r, byGuard, limits)
+			if r.Tickets {
+				route.Handler = e.tickets
+			}
 			if len(errs) == 0 { // otherwise its upstream is what is wrong
 				if err := route.Validate(); err != nil {
 					errs = append(errs, fmt.Errorf("%s:%d:%d: %w", cfg.File, r.Pos.Line, r.Pos.Col, err))
@@ -195,7 +200,7 @@ func routeOf(r *config.Route, pools map[string]*upstream.Upstream) router.Route 
 // Check says what keeps an edge from being made of a file that could be read:
 // certificates that cannot be loaded, routes that cannot be.
 func Check(cfg *config.Config) error {
-	e := &Edge{log: slog.New(slog.DiscardHandler)}
+	e := &Edge{log: slog.New(slog.DiscardHandler), tickets: auth.NewTickets(auth.TicketsOptions{})}
 	pools, _, d, err := e.build(cfg)
 	for _, up := range pools {
 		up.Close()
@@ -278,6 +283,9 @@ func (e *Edge) replace(cfg *config.Config) (fresh []string, err error) {
 		}
 	}
 	e.pools = pools
+	for _, f := range d.then {
+		f()
+	}
 	e.retire(d.all)
 	return d.kinds, nil
 }

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,7 +43,7 @@ func (r *Request) GRPC() bool { return r.grpc }
 // there is none.
 func (r *Request) Get(name string) string { return field(r.Fields, name) }
 
-// Set replaces the first field of that name, or adds it.
+// Set makes value the only one of that name.
 func (r *Request) Set(name, value string) { r.Fields = setField(r.Fields, name, value) }
 
 // Add adds a field.
@@ -63,12 +64,13 @@ func field(fields []hpack.HeaderField, name string) string {
 	return ""
 }
 
-// setField replaces the first field of that name, or adds it.
+// setField makes value the only one of that name.
 func setField(fields []hpack.HeaderField, name, value string) []hpack.HeaderField {
 	for i := range fields {
 		if fields[i].Name == name {
 			fields[i].Value = value
-			return fields
+			rest := slices.DeleteFunc(fields[i+1:], func(f hpack.HeaderField) bool { return f.Name == name })
+			return fields[:i+1+len(rest)]
 		}
 	}
 	return append(fields, hpack.HeaderField{Name: name, Value: value})
@@ -163,7 +165,7 @@ func (b *blocks) add(p []byte, last bool) error {
 func parseRequest(r *Request, fields []hpack.HeaderField) (why string) {
 	*r = Request{Fields: fields, length: -1}
 	var seen pseudo
-	regular := false
+	regular, kinds := false, 0
 	host := ""
 	for i := range fields {
 		f := &fields[i]
@@ -187,7 +189,10 @@ func parseRequest(r *Request, fields []hpack.HeaderField) (why string) {
 				return "bad content-length"
 			}
 			r.length = int64(n)
-		case fieldType:
+		case fieldType: // whether it is a gRPC call, the server must not see in another way
+			if kinds++; kinds > 1 {
+				return "two content-type fields"
+			}
 			r.kind = f.Value
 		case "host":
 			if host != "" {

@@ -81,7 +81,7 @@ type Response struct {
 // there is none.
 func (r *Response) Get(name string) string { return field(r.Fields, name) }
 
-// Set replaces the first field of that name, or adds it.
+// Set makes value the only one of that name.
 func (r *Response) Set(name, value string) { r.Fields = setField(r.Fields, name, value) }
 
 // Add adds a field.

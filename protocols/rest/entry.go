@@ -64,6 +64,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(s.opts.Guards) > 0 {
 		in, err := admit(ctx, s.opts.Guards, call, r)
+		if err == nil {
+			if why := call.OnEnd(func(*protocols.Refusal) { cutOff(w) }); why != nil {
+				err = why
+			}
+		}
 		if err != nil {
 			refuse(rw, call, err, s.log)
 			return
@@ -173,6 +178,9 @@ func (s *Server) vet(r *http.Request, conn *protocols.Conn) (int, string) {
 	}
 	if fields > s.opts.HeaderFields {
 		return http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("more than %d header fields", s.opts.HeaderFields)
+	}
+	if len(r.Header["Content-Type"]) > 1 { // a server may take it for a gRPC call, which is guarded as one
+		return http.StatusBadRequest, "more than one Content-Type"
 	}
 	if strings.IndexByte(r.URL.Path, 0) >= 0 {
 		return http.StatusBadRequest, "NUL in the path"

@@ -19,6 +19,13 @@ func (a *asked) Get(name string) string      { return a.Header.Get(name) }
 func (a *asked) Values(name string) []string { return a.Header.Values(name) }
 func (a *asked) Query() string               { return a.URL.RawQuery }
 
+func (a *asked) Target() string {
+	if strings.HasPrefix(a.RequestURI, "/") {
+		return a.RequestURI
+	}
+	return a.URL.RequestURI() // of what a proxy is sent, which names the host as well
+}
+
 // admit asks guards about a request.
 func admit(ctx context.Context, guards []protocols.Guard, call *protocols.Call, r *http.Request) (context.Context, error) {
 	call.Ask((*asked)(r))
@@ -42,13 +49,22 @@ func Guarded(next http.Handler, guards []protocols.Guard, log *slog.Logger) http
 		if err == nil {
 			why := call.OnEnd(func(*protocols.Refusal) { cutOff(w) })
 			if why == nil {
-				next.ServeHTTP(w, r.WithContext(in))
+				next.ServeHTTP(w, with(r, in, call))
 				return
 			}
 			err = why
 		}
 		refuse(w, call, err, log)
 	})
+}
+
+// with is r with a context. Most guards add nothing to the call's own, and then r is not copied. Others'
+// contexts are not compared: they need not be of a type that can be.
+func with(r *http.Request, ctx context.Context, call *protocols.Call) *http.Request {
+	if own := call.Context(); r.Context() == own && ctx == own {
+		return r
+	}
+	return r.WithContext(ctx)
 }
 
 // cutOff ends a request from outside: whoever serves it can neither read nor write any more.

@@ -220,6 +220,8 @@ func exchange(up net.Conn, r *http.Request, opts *TunnelOptions) (*answer, error
 	if call := protocols.CallFrom(r.Context()); call != nil {
 		uri = call.Shown(uri)
 	}
+	// Some servers read a "#" as the end of the path, which the route was not chosen by.
+	uri = strings.ReplaceAll(uri, "#", "%23")
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\n", uri, r.Host)
 	out := r.Header.Clone()
 	removeHopByHop(out)

@@ -230,7 +230,7 @@ func (f *Forward) identity(v *Verdict) (*protocols.Identity, error) {
 		switch {
 		case fd.Value == "":
 		case fd.Is(f.opts.Identity):
-			if id.Subject != "" || !utf8.ValidString(fd.Value) {
+			if id.Subject != "" || !utf8.ValidString(fd.Value) || strings.TrimSpace(fd.Value) != fd.Value {
 				return nil, errors.New("the answer names nobody, or two")
 			}
 			id.Subject = fd.Value
@@ -247,8 +247,12 @@ func (f *Forward) identity(v *Verdict) (*protocols.Identity, error) {
 
 // question says what the authority is asked of a call.
 func (f *Forward) question(call *protocols.Call) (Question, *protocols.Refusal) {
-	target := forwardPath(call.Path)
-	if query := call.Query(); query != "" {
+	path, query, _ := strings.Cut(call.Target(), "?") // what a server gets, not what it means
+	if path == "" {
+		path, query = call.Path, call.Query()
+	}
+	target := forwardPath(path)
+	if query != "" {
 		target = call.Shown(target + "?" + query)
 	}
 	q := Question{Call: call, Target: target}

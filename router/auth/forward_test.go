@@ -172,6 +172,7 @@ func TestForwardVerdicts(t *testing.T) {
 		"removed":               {auth.Verdict{Status: 200, Remove: []string{"x-a", "Host", ":path", "x y"}}, "|||"},
 		"set":                   {auth.Verdict{Status: 200, Fields: []protocols.Field{{Name: "x-user-id", Value: "alice"}}}, "|a|alice|alice"},
 		"set in another's name": {auth.Verdict{Status: 200, Fields: []protocols.Field{{Name: "X-A", Value: "forged"}}}, "|a||"},
+		"blanks":                {auth.Verdict{Status: 200, Fields: []protocols.Field{{Name: "X-User-Id", Value: " admin"}}}, ""},
 		"a new line":            {auth.Verdict{Status: 200, Fields: []protocols.Field{{Name: "X-User-Id", Value: "a\r\nX-Admin: 1"}}}, ""},
 		"a new line, refused":   {auth.Verdict{Status: 401, Fields: []protocols.Field{{Name: "WWW-Authenticate", Value: "a\nX-Admin: 1"}}}, ""},
 		"exchanged":             {auth.Verdict{Status: 200, Fields: []protocols.Field{{Name: "Authorization", Value: "Bearer other"}}}, "Bearer other|a||"},

@@ -89,4 +89,4 @@ func serverGets(call *protocols.Call, name string) string {
 
 var _ = []protocols.Quick{auth.Any(), auth.All(), (*auth.MTLS)(nil), (*auth.APIKeys)(nil), (*auth.Require)(nil), (*auth.Tickets)(nil)}
 
-var _ = []auth.Cleaner{(*auth.APIKeys)(nil), (*auth.Forward)(nil), (*auth.Tickets)(nil)}
+var _ = []auth.Cleaner{(*auth.APIKeys)(nil), (*auth.Forward)(nil), (*auth.JWT)(nil), (*auth.Tickets)(nil)}

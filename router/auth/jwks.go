@@ -274,10 +274,12 @@ func (j *JWKS) Fetch(ctx context.Context) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.flight != nil {
-		close(j.flight)
-		j.flight = nil
-	}
+	defer func() { // once the keys are in use: who has waited looks for its own among them
+		if j.flight != nil {
+			close(j.flight)
+			j.flight = nil
+		}
+	}()
 	j.err = err
 	if err != nil {
 		j.failedLocked(err)

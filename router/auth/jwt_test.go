@@ -209,7 +209,8 @@ func TestJWTHostileTokens(t *testing.T) {
 		{"no subject", jwtGood(map[string]any{"sub": nil}), "claims"},
 		{"a subject that is a number", jwtGood(map[string]any{"sub": 1}), "claims"},
 		{"a subject that would end a field", jwtGood(map[string]any{"sub": "a\r\nX-Admin: 1"}), "claims"},
-		{"a subject that trims to another", jwtGood(map[string]any{"sub": " admin"}), "claims"},
+		{"a subject that servers read as another", jwtGood(map[string]any{"sub": " admin"}), "claims"},
+		{"a subject with a blank behind it", jwtGood(map[string]any{"sub": "admin\u00a0"}), "claims"},
 		{"a long subject", jwtGood(map[string]any{"sub": strings.Repeat("a", 1025)}), "claims"},
 	}
 	g := jwtGuard(t, nil)
@@ -478,6 +479,24 @@ func TestJWTReasonsAreDocumented(t *testing.T) {
 	for _, why := range auth.JWTReasons() {
 		if !strings.Contains(string(b), "`"+why.String()+"`") {
 			t.Errorf("docs/jwt.md does not explain `%s`", why)
+		}
+	}
+}
+
+// A token in a URL or a list of subprotocols reaches no server, whichever guard has let the
+// call in.
+func TestJWTIsHiddenBesideOthers(t *testing.T) {
+	guard := jwtGuard(t, func(o *auth.JWTOptions) {
+		o.From = []auth.Source{auth.SourceHeader(), auth.SourceQuery("token"), auth.SourceSubprotocol()}
+	})
+	good := &fakeGuard{id: &protocols.Identity{Subject: "robot"}}
+	for name, g := range map[string]protocols.Guard{"before": auth.Any(guard, good), "behind": auth.Any(good, guard)} {
+		call := newCall(t, protocols.WebSocket, "/x?a=1&token=planted.x.y", "Sec-WebSocket-Protocol", "bearer, planted.x.y, chat")
+		if err := askGuard(t, g, call); err != nil {
+			t.Fatal(name, err)
+		}
+		if got := call.Shown("/x?a=1&token=planted.x.y") + " " + serverGets(call, "Sec-WebSocket-Protocol"); got != "/x?a=1 chat" {
+			t.Errorf("%s: the server gets %s", name, got)
 		}
 	}
 }

@@ -218,6 +218,8 @@ func checkCertName(name string) error {
 		return fmt.Errorf("has a name that is too long")
 	case name == "" || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return fmt.Errorf("has a name that is not printable")
+	case strings.TrimSpace(name) != name: // servers do not read the blanks around a field's value
+		return fmt.Errorf("has a name with blanks around it")
 	case strings.Contains(name, "://"):
 		return fmt.Errorf("has a URI where another name belongs")
 	}

@@ -108,6 +108,8 @@ func TestMTLSNames(t *testing.T) {
 		"a SPIFFE ID as CN":     {newCert(id), "", ""},
 		"a SPIFFE ID as DNS":    {with(newCert("x"), func(c *x509.Certificate) { c.DNSNames = []string{id} }), "", ""},
 		"a line feed":           {newCert("alice\r\nX-Admin: 1"), "", ""},
+		"blanks before":         {newCert(" admin"), "", ""},
+		"blanks behind":         {newCert("admin "), auth.CertCN, ""},
 		"not UTF-8":             {newCert("al\xffice"), "", ""},
 		"a long common name":    {newCert(strings.Repeat("a", 3000)), "", ""},
 		"one bad name of two":   {with(newCert(""), func(c *x509.Certificate) { c.DNSNames = []string{"a", "b\n"} }), "", ""},

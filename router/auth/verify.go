@@ -255,7 +255,7 @@ func (j *JWT) read(c jwt.MapClaims, now time.Time) (*jwtEntry, JWTReason) {
 // jwtSubject reports whether a sub names somebody, and the same one once it stands in a
 // header field, whose readers trim blanks. Those who are nobody would share their limits.
 func jwtSubject(sub string) bool {
-	return sub != "" && len(sub) <= subjectLimit && strings.Trim(sub, " ") == sub &&
+	return sub != "" && len(sub) <= subjectLimit && strings.TrimSpace(sub) == sub &&
 		!strings.ContainsFunc(sub, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 

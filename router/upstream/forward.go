@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/oneport-edge/oneport/protocols"
@@ -27,13 +29,19 @@ const mostBaggage = 8192
 // fields is the head of a request, of HTTP/1.1 or HTTP/2.
 type fields interface {
 	Get(name string) string
-	Set(name, value string)
+	Values(name string) string // all, behind one another with ", "
+	Set(name, value string)    // as the only one
 	Remove(name string)
+	// Drop takes out the fields that have "_" in their names, and that which accepts.
+	// It asks with "-" in its place, and in lower case.
+	Drop(which func(name string) bool)
 }
 
 // forward tells the server who asks, behind those that a trusted proxy says
 // it asks for. What an untrusted client said of itself has been taken out before.
 func forward(out fields, before string, call *protocols.Call) {
+	handed := call.Handed()
+	out.Drop(func(name string) bool { return ours(name, handed) })
 	from := call.Conn.Remote.Addr().String()
 	if !call.Conn.Remote.IsValid() {
 		from = netip.IPv4Unspecified().String()
@@ -53,17 +61,18 @@ func forward(out fields, before string, call *protocols.Call) {
 		out.Set(forwardedHost, call.Host)
 	}
 	out.Set(requestID, call.RequestID())
-	if parent := call.Traceparent(); parent != out.Get(traceParent) {
-		out.Set(traceParent, parent)
+	parent := call.Traceparent()
+	if parent != out.Get(traceParent) {
 		out.Remove(traceState) // of another trace, or of none
 	}
-	if len(out.Get(baggage)) > mostBaggage {
+	out.Set(traceParent, parent)
+	if out.Get(baggage) != "" && len(out.Values(baggage)) > mostBaggage {
 		out.Remove(baggage)
 	}
 	if id := call.Identity(); id != nil {
 		out.Set(userID, id.Subject)
 	}
-	for _, f := range call.Handed() {
+	for _, f := range handed {
 		if f.Value == "" {
 			out.Remove(f.Name)
 		} else {
@@ -72,10 +81,23 @@ func forward(out fields, before string, call *protocols.Call) {
 	}
 }
 
+// ours reports whether a name is one that only this port, or a guard, says something
+// under: servers of CGI's kind read "x_user_id" as "x-user-id".
+func ours(name string, handed []protocols.Field) bool {
+	switch name {
+	case userID, requestID, "x-real-ip":
+		return true
+	}
+	return strings.HasPrefix(name, "x-forwarded-") ||
+		slices.ContainsFunc(handed, func(f protocols.Field) bool { return strings.EqualFold(strings.ReplaceAll(f.Name, "_", "-"), name) })
+}
+
 // Prepare is for a stream that is handed on: what Forward is for HTTP/1.1.
 func Prepare(r *h2.Request, call *protocols.Call) {
-	forward(requestFields{r}, r.Get(forwardedFor), call)
-	if shown := call.Shown(r.Path); shown != r.Path {
+	fields := requestFields{r}
+	forward(fields, fields.Values(forwardedFor), call)
+	// Some servers read a "#" as the end of the path, which the route was not chosen by.
+	if shown := strings.ReplaceAll(call.Shown(r.Path), "#", "%23"); shown != r.Path {
 		r.Path = shown
 		r.Set(":path", shown)
 	}
@@ -88,13 +110,53 @@ func (f requestFields) Get(name string) string { return f.Request.Get(strings.To
 func (f requestFields) Set(name, value string) { f.Request.Set(strings.ToLower(name), value) }
 func (f requestFields) Remove(name string) {
 	name = strings.ToLower(name)
-	f.Drop(func(n string) bool { return n == name })
+	f.Request.Drop(func(n string) bool { return n == name })
+}
+
+func (f requestFields) Values(name string) (all string) {
+	name = strings.ToLower(name)
+	for i := range f.Fields {
+		switch {
+		case f.Fields[i].Name != name:
+		case all == "":
+			all = f.Fields[i].Value
+		default:
+			all += ", " + f.Fields[i].Value
+		}
+	}
+	return all
+}
+
+func (f requestFields) Drop(which func(name string) bool) {
+	for i := range f.Fields {
+		if strings.IndexByte(f.Fields[i].Name, '_') >= 0 {
+			f.Request.Drop(func(n string) bool { return dashed(n, which) })
+			return
+		}
+	}
+}
+
+// dashed asks which about a name with "_".
+func dashed(name string, which func(name string) bool) bool {
+	return strings.IndexByte(name, '_') >= 0 && which(strings.ToLower(strings.ReplaceAll(name, "_", "-")))
+}
+
+// headFields are those of a proxy.Exchange.
+type headFields struct{ *protocols.Head }
+
+func (f headFields) Drop(which func(name string) bool) {
+	f.Fields = slices.DeleteFunc(f.Fields, func(f protocols.Field) bool { return dashed(f.Name, which) })
 }
 
 // headerFields are those that net/http has.
 type headerFields struct{ http.Header }
 
-func (f headerFields) Remove(name string) { f.Del(name) }
+func (f headerFields) Remove(name string)        { f.Del(name) }
+func (f headerFields) Values(name string) string { return strings.Join(f.Header.Values(name), ", ") }
+
+func (f headerFields) Drop(which func(name string) bool) {
+	maps.DeleteFunc(f.Header, func(name string, _ []string) bool { return dashed(name, which) })
+}
 
 // Forward is for a request of HTTP/1.1 that is handed on with the header out, as
 // a WebSocket's handshake is.

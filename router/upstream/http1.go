@@ -168,7 +168,7 @@ func (u *Upstream) Handler(serve func(*h2.Exchange)) h2.Backend { return u.handl
 // prepareHead tells the server who asks.
 func prepareHead(ctx context.Context, h *protocols.Head) {
 	if call := protocols.CallFrom(ctx); call != nil {
-		forward(h, h.Values(forwardedFor), call)
+		forward(headFields{h}, h.Values(forwardedFor), call)
 		h.Path = call.Shown(h.Path)
 		return
 	}
