@@ -52,9 +52,9 @@ bulk: ## a GiB each way through oneport serve, in every combination of protocols
 	go test -tags $(TAGS),suites,bulk -count=1 -v -run TestBulk ./internal/suites
 
 .PHONY: test-clients
-test-clients: $(BIN)/suites ## curl, nghttp, h2load, node, Python and Chromium against the demo (root, apt)
+test-clients: $(BIN)/suites ## curl, nghttp, h2load, node, Python and Chromium against the demo, limits on Redis (root, apt)
 	internal/clients/setup.sh
-	go test -tags $(TAGS),clients -count=1 -v ./internal/clients ./examples/...
+	go test -tags $(TAGS),clients -count=1 -v ./internal/clients ./examples/... ./router/redisstore
 
 .PHONY: check
 check: lint ## lint, and look whether generated code and formatting are up to date
@@ -64,7 +64,7 @@ check: lint ## lint, and look whether generated code and formatting are up to da
 
 .PHONY: lint
 lint: $(BIN)/lint ## golangci-lint and buf lint
-	$(BIN)/golangci-lint run ./...
+	$(BIN)/golangci-lint run --allow-parallel-runners ./...
 	$(MAKE) $(BIN)/buf
 	for dir in $(PROTO); do $(BIN)/buf lint "$$dir"; done
 

@@ -16,7 +16,7 @@ type Call struct {
 	Protocol Protocol
 	Method   string // the HTTP method: POST for gRPC, GET for a WebSocket
 	Host     string // the authority the client asked for
-	Path     string // without the query; "/pkg.Service/Method" for gRPC
+	Path     string // decoded, without the query; "/pkg.Service/Method" for gRPC
 	Version  string // "HTTP/1.1" or "HTTP/2.0"
 	Conn     *Conn  // the connection it came on; never nil
 	Started  time.Time

@@ -13,6 +13,7 @@ need nghttp nghttp2-client
 need h2load nghttp2-client
 need node nodejs npm
 need chromium chromium
+need redis-server redis-server
 # Debian's own Python: another one, first in PATH, has no grpcio.
 /usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null ||
 	missing+=(python3 python3-grpcio python3-protobuf)

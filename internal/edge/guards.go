@@ -42,12 +42,13 @@ type doors struct {
 // open gives a door of e's that was made of the same, files included, or a new one. of is
 // a pointer.
 func (d *doors) open(kind string, pos config.Pos, of any, build func(*door) error, files ...string) *door {
-	key := kind + " " + content(reflect.ValueOf(of).Elem())
+	parts := []string{kind, content(reflect.ValueOf(of).Elem())}
 	for _, file := range files {
 		if b, err := os.ReadFile(file); err == nil { // build says what is wrong
-			key += fmt.Sprintf(" %x", sha256.Sum256(b))
+			parts = append(parts, fmt.Sprintf("%x", sha256.Sum256(b)))
 		}
 	}
+	key := strings.Join(parts, " ")
 	if made := d.all[key]; made != nil {
 		return made
 	}
@@ -74,7 +75,7 @@ func (d *doors) drop() {
 }
 
 // openDoors makes the guards of a file, and says what keeps it from that in errs.
-func (e *Edge) openDoors(cfg *config.Config) (d *doors, byName map[string]protocols.Guard, limits map[string]protocols.Guard) {
+func (e *Edge) openDoors(cfg *config.Config) (d *doors, byName, limits map[string]protocols.Guard) {
 	d = &doors{e: e, cfg: cfg, all: map[string]*door{}}
 	byName, limits = map[string]protocols.Guard{}, map[string]protocols.Guard{}
 	a := &cfg.Auth

@@ -2,7 +2,7 @@ package edge_test
 
 import (
 	"fmt"
-	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -49,9 +49,7 @@ func newIssuer(t *testing.T) *issuer {
 func (i *issuer) token(t *testing.T, sub string, ttl time.Duration, more map[string]any) string {
 	t.Helper()
 	claims := map[string]any{"iss": "test", "aud": "edge", "sub": sub, "exp": time.Now().Add(ttl).Unix(), "iat": time.Now().Unix()}
-	for k, v := range more {
-		claims[k] = v
-	}
+	maps.Copy(claims, more)
 	token, err := i.mint.Sign(claims)
 	if err != nil {
 		t.Fatal(err)
@@ -93,13 +91,8 @@ func calls(t *testing.T, port *oneporttest.Port, path string, header http.Header
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, _ := io.ReadAll(res.Body)
 		_ = res.Body.Close()
-		got := fmt.Sprint(res.StatusCode)
-		if _, id, ok := strings.Cut(string(b), `"x_user_id":"`); ok {
-			got += " " + id[:strings.Index(id, `"`)]
-		}
-		list = append(list, got)
+		list = append(list, fmt.Sprint(res.StatusCode))
 	}
 	ctx := t.Context()
 	for name, values := range header {
@@ -204,7 +197,7 @@ func TestSessionsEndWithTheirTokens(t *testing.T) {
 			t.Fatal(name, err, res)
 		}
 		defer c.Close()
-		if got := res.Header.Get("Sec-Websocket-Protocol"); (name == "subprotocol") != (got == "bearer") {
+		if got := res.Header.Get("Sec-WebSocket-Protocol"); (name == "subprotocol") != (got == "bearer") {
 			t.Errorf("%s: the handshake is answered with subprotocol %q", name, got)
 		}
 		sockets[name] = c

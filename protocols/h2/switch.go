@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -270,12 +271,25 @@ func (sw *Switch) begin(r *Request, facts *protocols.Conn) *protocols.Call {
 		call.Protocol = protocols.GRPC
 	}
 	call.Method, call.Host, call.Version = r.Method, r.Authority, "HTTP/2.0"
-	call.Path, _, _ = strings.Cut(r.Path, "?")
+	call.Path = decodedPath(r.Path)
 	call.Conn, call.Started = facts, time.Now()
 	if sw.Begun != nil {
 		sw.Begun(call)
 	}
 	return call
+}
+
+// decodedPath is a request's path without its query and without escapes, as net/http
+// gives it; or with them, if one is broken.
+func decodedPath(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	if strings.IndexByte(path, '%') < 0 {
+		return path
+	}
+	if plain, err := url.PathUnescape(path); err == nil {
+		return plain
+	}
+	return path
 }
 
 // endedCall is a call that has ended and whose OnDone functions have not run:

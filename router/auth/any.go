@@ -113,11 +113,11 @@ func (a anyOf) admit(ctx context.Context, call *protocols.Call, ask askGuard) (c
 		}
 		refused = append(refused, r)
 	}
-	return ctx, joinRefusals(refused)
+	return ctx, anyRefusal(refused)
 }
 
-// joinRefusals makes one refusal of several, of which there is at least one.
-func joinRefusals(refused []*protocols.Refusal) *protocols.Refusal {
+// anyRefusal makes one refusal of several, of which there is at least one.
+func anyRefusal(refused []*protocols.Refusal) *protocols.Refusal {
 	var challenges []string
 	for _, r := range refused {
 		if r.Challenge != "" && !slices.Contains(challenges, r.Challenge) {

@@ -4,14 +4,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/router/auth"
 )
 
-// newKey makes a key and the line for it.
-func newKey(t testing.TB, name string) (key, line string) {
+// newAPIKey makes a key and the line for it.
+func newAPIKey(t testing.TB, name string) (key, line string) {
 	t.Helper()
 	key, line, err := auth.NewAPIKey(name)
 	if err != nil {
@@ -20,7 +22,7 @@ func newKey(t testing.TB, name string) (key, line string) {
 	return key, line
 }
 
-func keysOf(t testing.TB, opts auth.APIKeysOptions, lines ...string) *auth.APIKeys {
+func apiKeysOf(t testing.TB, opts auth.APIKeysOptions, lines ...string) *auth.APIKeys {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "keys.txt")
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
@@ -36,7 +38,7 @@ func keysOf(t testing.TB, opts auth.APIKeysOptions, lines ...string) *auth.APIKe
 func TestNewAPIKey(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 1000 {
-		key, line := newKey(t, "ci.deploy_2@example-x")
+		key, line := newAPIKey(t, "ci.deploy_2@example-x")
 		if len(key) != 35 || !strings.HasPrefix(key, "op_") || strings.Contains(line, key[3:]) || seen[key] {
 			t.Fatalf("key %q, line %q", key, line)
 		}
@@ -50,12 +52,12 @@ func TestNewAPIKey(t *testing.T) {
 }
 
 func TestAPIKeys(t *testing.T) {
-	key, line := newKey(t, "ci")
-	other, otherLine := newKey(t, "billing")
+	key, line := newAPIKey(t, "ci")
+	other, otherLine := newAPIKey(t, "billing")
 	const foreign = "0123456789-of-another-maker"
 	// echo -n 0123456789-of-another-maker | sha256sum
 	foreignLine := "old: " + strings.ToUpper("58ad8e02fb4b7430b4eb6d52b5251c43663afc75efa40eac6e804fdd6ad3411b")
-	k := keysOf(t, auth.APIKeysOptions{}, "# keys", "", line, otherLine+"\r", foreignLine)
+	k := apiKeysOf(t, auth.APIKeysOptions{}, "# keys", "", line, otherLine+"\r", foreignLine)
 	const jwt = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln"
 	for name, tc := range map[string]struct {
 		query  string
@@ -83,11 +85,11 @@ func TestAPIKeys(t *testing.T) {
 		"in the query, never": {query: "?X-API-Key=" + key + "&key=" + key + "&token=" + key},
 	} {
 		t.Run(name, func(t *testing.T) {
-			call := callOf(t, protocols.HTTP, "/"+tc.query, tc.fields...)
-			err := admit(t, k, call)
+			call := newCall(t, protocols.HTTP, "/"+tc.query, tc.fields...)
+			err := askGuard(t, k, call)
 			switch id := call.Identity(); {
 			case tc.want == "":
-				if r := wantReason(t, err, protocols.ReasonUnauthenticated); !strings.HasPrefix(r.Challenge, "Bearer") || strings.Contains(err.Error(), "op_") {
+				if r := wantRefusal(t, err, protocols.ReasonUnauthenticated); !strings.HasPrefix(r.Challenge, "Bearer") || strings.Contains(err.Error(), "op_") {
 					t.Errorf("%v, challenge %q", err, r.Challenge)
 				}
 				if id != nil {
@@ -96,10 +98,10 @@ func TestAPIKeys(t *testing.T) {
 			case err != nil || id == nil || id.Subject != tc.want || id.By != "keys" || !id.Expires.IsZero():
 				t.Errorf("%v, %+v", err, id)
 			}
-			if got := handed(call, "X-API-Key"); got != "" {
+			if got := serverGets(call, "X-API-Key"); got != "" {
 				t.Errorf("a server gets the key %q", got)
 			}
-			if got := handed(call, "Authorization"); got != tc.passed {
+			if got := serverGets(call, "Authorization"); got != tc.passed {
 				t.Errorf("a server gets Authorization %q, want %q", got, tc.passed)
 			}
 		})
@@ -107,22 +109,22 @@ func TestAPIKeys(t *testing.T) {
 }
 
 func TestAPIKeysOptions(t *testing.T) {
-	key, line := newKey(t, "ci")
-	k := keysOf(t, auth.APIKeysOptions{Header: "X-Secret", Prefix: "acme_", By: "partners"}, line)
-	call := callOf(t, protocols.GRPC, "/", "x-secret", key)
-	if err := admit(t, k, call); err != nil || call.Identity().By != "partners" {
+	key, line := newAPIKey(t, "ci")
+	k := apiKeysOf(t, auth.APIKeysOptions{Header: "X-Secret", Prefix: "acme_", By: "partners"}, line)
+	call := newCall(t, protocols.GRPC, "/", "x-secret", key)
+	if err := askGuard(t, k, call); err != nil || call.Identity().By != "partners" {
 		t.Errorf("%v, %v", err, call.Identity())
 	}
-	wantReason(t, admit(t, k, callOf(t, protocols.GRPC, "/", "X-API-Key", key)), protocols.ReasonUnauthenticated)
-	call = callOf(t, protocols.GRPC, "/", "Authorization", "Bearer acme_x")
-	wantReason(t, admit(t, k, call), protocols.ReasonUnauthenticated)
-	if handed(call, "Authorization") != "" {
+	wantRefusal(t, askGuard(t, k, newCall(t, protocols.GRPC, "/", "X-API-Key", key)), protocols.ReasonUnauthenticated)
+	call = newCall(t, protocols.GRPC, "/", "Authorization", "Bearer acme_x")
+	wantRefusal(t, askGuard(t, k, call), protocols.ReasonUnauthenticated)
+	if serverGets(call, "Authorization") != "" {
 		t.Error("a bad key reaches a server")
 	}
 }
 
 func TestAPIKeysFile(t *testing.T) {
-	key, line := newKey(t, "ci")
+	key, line := newAPIKey(t, "ci")
 	hash := strings.Split(line, ":")[1]
 	for name, tc := range map[string]struct{ file, want string }{
 		"no colon":        {"ci\n", `keys.txt:1: want name:sha256`},
@@ -138,38 +140,114 @@ func TestAPIKeysFile(t *testing.T) {
 		"bounded problem": {strings.Repeat("a\n", 1000), `keys.txt:20: want name:sha256`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := keysOf(t, auth.APIKeysOptions{}, line)
+			k := apiKeysOf(t, auth.APIKeysOptions{}, line)
 			err := k.Read(strings.NewReader(tc.file), "keys.txt")
 			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), key) || len(err.Error()) > 2000 {
 				t.Errorf("%v, want %s", err, tc.want)
 			}
-			if err := admit(t, k, callOf(t, protocols.HTTP, "/", "X-API-Key", key)); err != nil {
+			if err := askGuard(t, k, newCall(t, protocols.HTTP, "/", "X-API-Key", key)); err != nil {
 				t.Errorf("the keys before are gone: %v", err)
 			}
 		})
 	}
 	k := auth.NewAPIKeys(auth.APIKeysOptions{})
-	wantReason(t, admit(t, k, callOf(t, protocols.HTTP, "/", "X-API-Key", key)), protocols.ReasonUnauthenticated)
+	wantRefusal(t, askGuard(t, k, newCall(t, protocols.HTTP, "/", "X-API-Key", key)), protocols.ReasonUnauthenticated)
 	if err := k.Load(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a file that is not there is read")
 	}
-	second, secondLine := newKey(t, "ci") // a name may have two, so that one can go
+	second, secondLine := newAPIKey(t, "ci") // a name may have two, so that one can go
 	if err := k.Read(strings.NewReader(line+"\n"+secondLine), "keys.txt"); err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range []string{key, second} {
-		if err := admit(t, k, callOf(t, protocols.HTTP, "/", "X-API-Key", key)); err != nil {
+		if err := askGuard(t, k, newCall(t, protocols.HTTP, "/", "X-API-Key", key)); err != nil {
 			t.Error(err)
 		}
 	}
 	if err := k.Read(strings.NewReader(secondLine), "keys.txt"); err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, admit(t, k, callOf(t, protocols.HTTP, "/", "X-API-Key", key)), protocols.ReasonUnauthenticated)
+	wantRefusal(t, askGuard(t, k, newCall(t, protocols.HTTP, "/", "X-API-Key", key)), protocols.ReasonUnauthenticated)
+}
+
+// A key that goes ends what it has opened, and nothing else.
+func TestAPIKeysEndWhatTheyHaveOpened(t *testing.T) {
+	key, line := newAPIKey(t, "ci")
+	other, otherLine := newAPIKey(t, "other")
+	k := apiKeysOf(t, auth.APIKeysOptions{}, line, otherLine)
+	ended := make(map[string]*protocols.Refusal)
+	open := func(name string, protocol protocols.Protocol, key string) *protocols.Call {
+		call := newCall(t, protocol, "/", "X-API-Key", key)
+		if err := askGuard(t, k, call); err != nil {
+			t.Fatal(err)
+		}
+		call.OnEnd(func(why *protocols.Refusal) { ended[name] = why })
+		return call
+	}
+	open("ws", protocols.WebSocket, key)
+	open("grpc", protocols.GRPC, key)
+	open("http", protocols.HTTP, key)
+	open("other", protocols.WebSocket, other)
+	open("finished", protocols.GRPC, key).Finish(protocols.Result{})
+	for _, file := range []string{line + "\n" + otherLine, "# moved\n" + otherLine + "\n" + line, "nonsense"} {
+		_ = k.Read(strings.NewReader(file), "keys.txt")
+		if len(ended) != 0 {
+			t.Fatalf("%s: ended %v", file, ended)
+		}
+	}
+	if err := k.Read(strings.NewReader(otherLine), "keys.txt"); err != nil {
+		t.Fatal(err)
+	}
+	if len(ended) != 2 || ended["ws"] == nil || ended["grpc"] == nil {
+		t.Fatalf("ended %v", ended)
+	}
+	if code, reason := ended["ws"].Close(); code != 1008 || reason != "the key is no longer good" {
+		t.Errorf("closed with %d %s", code, reason)
+	}
+	// Another's now.
+	if err := k.Read(strings.NewReader("new"+strings.TrimPrefix(otherLine, "other")), "keys.txt"); err != nil || ended["other"] == nil {
+		t.Errorf("%v, %v", err, ended)
+	}
+}
+
+// Keys come and go while calls do.
+func TestAPIKeysReloadRace(t *testing.T) {
+	key, line := newAPIKey(t, "ci")
+	k := apiKeysOf(t, auth.APIKeysOptions{}, line)
+	var all sync.WaitGroup
+	calls := make([]*protocols.Call, 200)
+	var ended [200]atomic.Bool
+	for i := range calls {
+		calls[i] = newCall(t, protocols.WebSocket, "/", "X-API-Key", key)
+	}
+	all.Go(func() {
+		for range 50 {
+			_ = k.Read(strings.NewReader(""), "keys.txt")
+			_ = k.Read(strings.NewReader(line), "keys.txt")
+		}
+		_ = k.Read(strings.NewReader(""), "keys.txt")
+	})
+	var admitted atomic.Int64
+	for i, call := range calls {
+		all.Go(func() {
+			call.OnEnd(func(*protocols.Refusal) { ended[i].Store(true) })
+			if _, err := k.Admit(t.Context(), call); err == nil {
+				admitted.Add(1)
+			} else {
+				ended[i].Store(true)
+			}
+		})
+	}
+	all.Wait()
+	for i := range calls {
+		if !ended[i].Load() {
+			t.Errorf("call %d goes on without its key; %d were let in", i, admitted.Load())
+		}
+	}
 }
 
 func FuzzAPIKeysFile(f *testing.F) {
-	_, line := newKey(f, "ci")
+	_, line := newAPIKey(f, "ci")
 	f.Add(line + "\n# x\n\n" + line)
 	f.Add("a:b:c\r\n:\n")
 	f.Fuzz(func(t *testing.T, file string) {

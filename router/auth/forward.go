@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,7 +52,7 @@ const (
 	maxVerdictText   = 1024 // bytes of a refusal's text
 	maxVerdictField  = 4096 // bytes of a field's value
 	mostVerdictNames = 64   // fields removed
-	maxRetryAfter    = time.Hour
+	maxVerdictRetry  = time.Hour
 )
 
 // ForwardOptions says how an authority is asked. Only Authority is needed.
@@ -69,6 +70,10 @@ type ForwardOptions struct {
 	// Identity is the field of a good answer that says who the call is for; "" means
 	// X-User-Id. Without it in the answer, the call has no identity.
 	Identity string
+	// Expires is the field of a good answer that says for how many seconds it holds: then a gRPC
+	// call or a WebSocket ends, and what has to do with the identity. "" means that none
+	// does; without it in the answer, the answer holds for ever.
+	Expires string
 	// By is [protocols.Identity.By]; "" means "forward".
 	By string
 	// Timeout is how long a call waits for an answer at most; 0 means 1 s.
@@ -76,8 +81,8 @@ type ForwardOptions struct {
 	// Concurrency is how many calls are asked about at once; 0 means 256. Others wait,
 	// within Timeout.
 	Concurrency int
-	// Log has a line when the authority begins to fail and when it answers again; nil
-	// means no log.
+	// Log has a line when the authority begins to fail, not more than one in 10 s, and when it
+	// answers again; nil means no log.
 	Log *slog.Logger
 }
 
@@ -86,7 +91,8 @@ type ForwardOptions struct {
 type Forward struct {
 	opts    ForwardOptions
 	slots   chan struct{}
-	failing atomic.Bool
+	failing atomic.Bool  // and the log says so
+	logged  atomic.Int64 // when, in seconds
 	counts  struct{ admitted, refused, failed atomic.Uint64 }
 }
 
@@ -122,11 +128,13 @@ func NewForward(opts ForwardOptions) (*Forward, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	for _, names := range [][]string{opts.Fields, opts.Remove, opts.Upstream, {opts.Identity}} {
-		for _, name := range names {
-			if !maySetField(name) {
-				return nil, fmt.Errorf("auth: field %q: it is not one that a guard may set or show", name)
-			}
+	names := slices.Concat(opts.Fields, opts.Remove, opts.Upstream, []string{opts.Identity})
+	if opts.Expires != "" {
+		names = append(names, opts.Expires)
+	}
+	for _, name := range names {
+		if !mayForwardField(name) {
+			return nil, fmt.Errorf("auth: field %q: it is not one that a guard may set or show", name)
 		}
 	}
 	for _, name := range opts.Fields {
@@ -138,9 +146,9 @@ func NewForward(opts ForwardOptions) (*Forward, error) {
 	return &Forward{opts: opts, slots: make(chan struct{}, opts.Concurrency)}, nil
 }
 
-// maySetField says whether a field is free to be set or taken out: those that frame a
+// mayForwardField says whether a field is free to be set or taken out: those that frame a
 // message, belong to one connection, or say where it goes are not (RFC 9110, 7.6.1).
-func maySetField(name string) bool {
+func mayForwardField(name string) bool {
 	switch strings.ToLower(name) {
 	case "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "keep-alive",
 		"proxy-connection", "proxy-authorization", "proxy-authenticate", "expect", "http2-settings", "content-type":
@@ -173,17 +181,17 @@ func (f *Forward) Admit(ctx context.Context, call *protocols.Call) (context.Cont
 		return ctx, refusal
 	}
 	v, err := f.ask(ctx, q)
+	id := new(protocols.Identity)
 	if err == nil {
-		err = v.check()
+		if err = v.check(); err == nil && v.admits() {
+			id, err = f.identity(&v)
+		}
 	}
 	if err != nil {
 		if ctx.Err() != nil { // the call has ended
 			return ctx, context.Cause(ctx)
 		}
-		f.counts.failed.Add(1)
-		if !f.failing.Swap(true) {
-			f.opts.Log.Error("the service that decides on calls fails: nobody is let in", "guard", f.opts.By, "err", err)
-		}
+		f.failed(err)
 		return ctx, &protocols.Refusal{Reason: protocols.ReasonOverloaded, RetryAfter: time.Second}
 	}
 	if f.failing.Swap(false) {
@@ -195,12 +203,51 @@ func (f *Forward) Admit(ctx context.Context, call *protocols.Call) (context.Cont
 	}
 	f.counts.admitted.Add(1)
 	f.take(call, &v)
+	if id.Subject != "" {
+		call.Identify(id)
+	}
+	endAtExpiry(call, id)
 	return ctx, nil
+}
+
+// failed notes that nobody can tell. Strangers may be able to bring this about, as by a path for which
+// the authority answers 404: what is logged is bounded.
+func (f *Forward) failed(err error) {
+	f.counts.failed.Add(1)
+	now, last := time.Now().Unix(), f.logged.Load()
+	if now-last >= 10 && f.logged.CompareAndSwap(last, now) {
+		f.failing.Store(true)
+		f.opts.Log.Error("the service that decides on calls fails: who needs it is not let in", "guard", f.opts.By, "err", err)
+	}
+}
+
+// identity reads what a good answer says of who the call is for. It has no subject
+// if the answer does not say.
+func (f *Forward) identity(v *Verdict) (*protocols.Identity, error) {
+	id := &protocols.Identity{By: f.opts.By}
+	for i := range v.Fields {
+		fd := &v.Fields[i]
+		switch {
+		case fd.Value == "":
+		case fd.Is(f.opts.Identity):
+			if id.Subject != "" || !utf8.ValidString(fd.Value) {
+				return nil, errors.New("the answer names nobody, or two")
+			}
+			id.Subject = fd.Value
+		case fd.Is(f.opts.Expires):
+			seconds, err := strconv.ParseUint(fd.Value, 10, 31)
+			if err != nil || !id.Expires.IsZero() {
+				return nil, errors.New("the answer does not say for how many seconds it holds")
+			}
+			id.Expires = time.Now().Add(time.Duration(seconds) * time.Second)
+		}
+	}
+	return id, nil
 }
 
 // question says what the authority is asked of a call.
 func (f *Forward) question(call *protocols.Call) (Question, *protocols.Refusal) {
-	target := escapedPath(call.Path)
+	target := forwardPath(call.Path)
 	if query := call.Query(); query != "" {
 		target = call.Shown(target + "?" + query)
 	}
@@ -223,24 +270,11 @@ func (f *Forward) question(call *protocols.Call) (Question, *protocols.Refusal) 
 	return q, nil
 }
 
-// escapedPath gives a path as it may stand in a request: what is escaped remains so.
-func escapedPath(path string) string {
-	plain := func(c byte) bool { return '!' <= c && c <= '~' && c != '"' && c != '?' && c != '#' }
-	isHex := func(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
-	var b strings.Builder
-	for i := range len(path) {
-		c := path[i]
-		if plain(c) && (c != '%' || i+2 < len(path) && isHex(path[i+1]) && isHex(path[i+2])) {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	return b.String()
-}
+// forwardPath escapes a path, as it may stand in a request.
+func forwardPath(path string) string { return (&url.URL{Path: path}).EscapedPath() }
 
-// errBusy says that too many calls are asked about.
-var errBusy = errors.New("too many calls are asked about at once")
+// errForwardBusy says that too many calls are asked about.
+var errForwardBusy = errors.New("too many calls are asked about at once")
 
 func (f *Forward) ask(ctx context.Context, q Question) (Verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.opts.Timeout)
@@ -249,7 +283,7 @@ func (f *Forward) ask(ctx context.Context, q Question) (Verdict, error) {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
 	case <-ctx.Done():
-		return Verdict{}, errBusy
+		return Verdict{}, errForwardBusy
 	}
 	return f.opts.Authority.Ask(ctx, q)
 }
@@ -257,15 +291,12 @@ func (f *Forward) ask(ctx context.Context, q Question) (Verdict, error) {
 // take does what a good verdict says.
 func (f *Forward) take(call *protocols.Call, v *Verdict) {
 	for i, name := range v.Remove {
-		if i < mostVerdictNames && maySetField(name) {
+		if i < mostVerdictNames && mayForwardField(name) {
 			call.Hand(name, "")
 		}
 	}
 	for _, name := range f.opts.Upstream {
 		call.Hand(name, v.get(name))
-	}
-	if who := v.get(f.opts.Identity); who != "" {
-		call.Identify(&protocols.Identity{Subject: who, By: f.opts.By})
 	}
 }
 
@@ -292,16 +323,17 @@ func (v *Verdict) check() error {
 			return fmt.Errorf("field %.64q of the answer is too long, or no field", fd.Name)
 		}
 	}
-	switch {
-	case v.Status >= 200 && v.Status <= 299, v.Status == 401, v.Status == 403, v.Status == 429:
+	if v.admits() || v.Status == 401 || v.Status == 403 || v.Status == 429 {
 		return nil
 	}
 	return fmt.Errorf("it answers %d", v.Status)
 }
 
+func (v *Verdict) admits() bool { return v.Status >= 200 && v.Status <= 299 }
+
 // refusal gives how a call is refused; nil if it is not.
 func (v *Verdict) refusal() *protocols.Refusal {
-	r := &protocols.Refusal{Text: plainText(v.Text)}
+	r := &protocols.Refusal{Text: verdictText(v.Text)}
 	switch v.Status {
 	case 401:
 		r.Reason, r.Challenge = protocols.ReasonUnauthenticated, v.get("WWW-Authenticate")
@@ -310,7 +342,7 @@ func (v *Verdict) refusal() *protocols.Refusal {
 	case 429:
 		r.Reason = protocols.ReasonTooMany
 		if s, err := strconv.Atoi(v.get("Retry-After")); err == nil && s > 0 {
-			r.RetryAfter = min(time.Duration(min(s, 86400))*time.Second, maxRetryAfter)
+			r.RetryAfter = min(time.Duration(min(s, 86400))*time.Second, maxVerdictRetry)
 		}
 	default:
 		return nil
@@ -318,8 +350,8 @@ func (v *Verdict) refusal() *protocols.Refusal {
 	return r
 }
 
-// plainText makes a text for clients of any protocol: one line, bounded.
-func plainText(s string) string {
+// verdictText makes a text for clients of any protocol: one line, bounded.
+func verdictText(s string) string {
 	if len(s) > maxVerdictText {
 		s = s[:maxVerdictText]
 		for s != "" && !utf8.ValidString(s[max(len(s)-utf8.UTFMax, 0):]) && !utf8.RuneStart(s[len(s)-1]) {

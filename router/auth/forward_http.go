@@ -54,7 +54,10 @@ func NewHTTPAuthority(opts HTTPAuthorityOptions) (*HTTPAuthority, error) {
 	if conns <= 0 {
 		conns = 256
 	}
+	protos := new(http.Protocols)
+	protos.SetHTTP1(true) // by itself net/http would speak HTTP/2 over TLS, on one connection that hangs as a whole
 	return &HTTPAuthority{url: u, transport: &http.Transport{
+		Protocols:              protos,
 		TLSClientConfig:        opts.TLS,
 		DisableCompression:     true, // what is small needs none, and what inflates is not small
 		MaxConnsPerHost:        conns,

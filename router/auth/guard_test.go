@@ -12,20 +12,20 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// asked is a request's head.
-type asked struct {
+// askedHead is a request's head.
+type askedHead struct {
 	fields []protocols.Field
 	query  string
 }
 
-func (a *asked) Get(name string) string {
+func (a *askedHead) Get(name string) string {
 	if v := a.Values(name); len(v) > 0 {
 		return v[0]
 	}
 	return ""
 }
 
-func (a *asked) Values(name string) (all []string) {
+func (a *askedHead) Values(name string) (all []string) {
 	for _, f := range a.fields {
 		if f.Is(name) {
 			all = append(all, f.Value)
@@ -34,15 +34,15 @@ func (a *asked) Values(name string) (all []string) {
 	return all
 }
 
-func (a *asked) Query() string { return a.query }
+func (a *askedHead) Query() string { return a.query }
 
-// callOf begins a call; fields are names and values in turn. What is behind "?" in path
+// newCall begins a call; fields are names and values in turn. What is behind "?" in path
 // is its query.
-func callOf(t testing.TB, protocol protocols.Protocol, path string, fields ...string) *protocols.Call {
+func newCall(t testing.TB, protocol protocols.Protocol, path string, fields ...string) *protocols.Call {
 	t.Helper()
 	call := new(protocols.Call)
 	call.Begin(t.Context(), protocols.NewID(1, 2), "")
-	head := new(asked)
+	head := new(askedHead)
 	call.Path, head.query, _ = strings.Cut(path, "?")
 	call.Protocol, call.Method, call.Host, call.Version, call.Conn = protocol, "GET", "example.com", "HTTP/1.1", new(protocols.Conn)
 	for i := 0; i < len(fields); i += 2 {
@@ -53,8 +53,8 @@ func callOf(t testing.TB, protocol protocols.Protocol, path string, fields ...st
 	return call
 }
 
-// admit asks a guard at once, or by Admit if it must wait.
-func admit(t testing.TB, g protocols.Guard, call *protocols.Call) error {
+// askGuard asks a guard at once, or by Admit if it must wait.
+func askGuard(t testing.TB, g protocols.Guard, call *protocols.Call) error {
 	t.Helper()
 	ctx, rest, err := protocols.AdmitNow(t.Context(), []protocols.Guard{g}, call)
 	if err != nil || len(rest) == 0 {
@@ -64,8 +64,8 @@ func admit(t testing.TB, g protocols.Guard, call *protocols.Call) error {
 	return err
 }
 
-// wantReason fails unless err is a refusal for that reason.
-func wantReason(t testing.TB, err error, want protocols.Reason) *protocols.Refusal {
+// wantRefusal fails unless err is a refusal for that reason.
+func wantRefusal(t testing.TB, err error, want protocols.Reason) *protocols.Refusal {
 	t.Helper()
 	if err == nil {
 		t.Fatalf("admitted, want refusal %d", want)
@@ -77,8 +77,8 @@ func wantReason(t testing.TB, err error, want protocols.Reason) *protocols.Refus
 	return r
 }
 
-// handed is what a server gets under a name: what guards have set, else what the client has sent.
-func handed(call *protocols.Call, name string) string {
+// serverGets is what a server gets under a name: what guards have set, else what the client has sent.
+func serverGets(call *protocols.Call, name string) string {
 	for _, f := range call.Handed() {
 		if f.Is(name) {
 			return f.Value

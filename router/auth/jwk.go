@@ -43,8 +43,8 @@ func KeysFromJWKS(data []byte) (*KeySet, error) {
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return nil, fmt.Errorf("no JWK set: %w", err)
 	}
-	if len(doc.Keys) > mostKeys {
-		return nil, fmt.Errorf("a JWK set of %d keys: want at most %d", len(doc.Keys), mostKeys)
+	if len(doc.Keys) > keySetMost {
+		return nil, fmt.Errorf("a JWK set of %d keys: want at most %d", len(doc.Keys), keySetMost)
 	}
 	var keys []Key
 	var last error

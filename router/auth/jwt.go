@@ -58,7 +58,10 @@ type JWT struct {
 	refused              [numJWTReasons]atomic.Uint64
 }
 
-var _ protocols.Quick = (*JWT)(nil)
+var (
+	_ protocols.Quick = (*JWT)(nil)
+	_ Cleaner         = (*JWT)(nil)
+)
 
 // jwtAsymmetric and jwtSymmetric are the algorithms that there are. "none" is not one.
 var (
@@ -128,7 +131,7 @@ func jwtAlgorithms(algs []string, keys Keys) ([]string, error) {
 func (j *JWT) Admit(ctx context.Context, call *protocols.Call) (context.Context, error) {
 	token, why := sourceFind(call, j.opts.From)
 	if why != 0 {
-		return ctx, j.refuse(call, why)
+		return ctx, j.refuse(ctx, call, why)
 	}
 	now := time.Now()
 	e, why := j.recall(token, now)
@@ -137,7 +140,7 @@ func (j *JWT) Admit(ctx context.Context, call *protocols.Call) (context.Context,
 		now = time.Now() // keys may have had to be fetched
 	}
 	if why != 0 {
-		return ctx, j.refuse(call, why)
+		return ctx, j.refuse(ctx, call, why)
 	}
 	j.let(call, e, now)
 	return ctx, nil
@@ -148,15 +151,15 @@ func (j *JWT) Admit(ctx context.Context, call *protocols.Call) (context.Context,
 func (j *JWT) AdmitNow(ctx context.Context, call *protocols.Call) (context.Context, error) {
 	token, why := sourceFind(call, j.opts.From)
 	if why != 0 {
-		return ctx, j.refuse(call, why)
+		return ctx, j.refuse(ctx, call, why)
 	}
 	now := time.Now()
 	e, why := j.recall(token, now)
 	switch {
 	case why != 0:
-		return ctx, j.refuse(call, why)
+		return ctx, j.refuse(ctx, call, why)
 	case e == nil && strings.Count(token, ".") != 2:
-		return ctx, j.refuse(call, JWTMalformed)
+		return ctx, j.refuse(ctx, call, JWTMalformed)
 	case e == nil:
 		return ctx, protocols.ErrMustWait
 	}
@@ -199,18 +202,21 @@ func (j *JWT) recall(token string, now time.Time) (*jwtEntry, JWTReason) {
 	return e, 0
 }
 
+// Clean implements [Cleaner]: tokens in URLs and lists of subprotocols go no further.
+func (j *JWT) Clean(call *protocols.Call) { sourceSpend(call, j.opts.From) }
+
 // let lets the call in.
 func (j *JWT) let(call *protocols.Call, e *jwtEntry, now time.Time) {
-	sourceSpend(call, j.opts.From)
+	j.Clean(call)
 	call.Identify(e.id)
 	j.admitted.Add(1)
 	e.sessions.add(call, e.id.Expires, now, j.opts.Leeway)
 }
 
-func (j *JWT) refuse(call *protocols.Call, why JWTReason) error {
+func (j *JWT) refuse(ctx context.Context, call *protocols.Call, why JWTReason) error {
 	j.refused[why].Add(1)
-	if j.opts.Log.Enabled(context.Background(), slog.LevelDebug) {
-		j.opts.Log.Debug("token refused", "reason", why.String(), "guard", j.opts.Name, "protocol", call.Protocol.String(), "request", call.RequestID())
+	if j.opts.Log.Enabled(ctx, slog.LevelDebug) {
+		j.opts.Log.DebugContext(ctx, "token refused", "reason", why.String(), "guard", j.opts.Name, "protocol", call.Protocol.String(), "request", call.RequestID())
 	}
 	return j.refusals[why]
 }

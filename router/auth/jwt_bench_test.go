@@ -7,8 +7,8 @@ import (
 	"github.com/oneport-edge/oneport/router/auth"
 )
 
-// A token that was checked before costs well under a microsecond; an open call is
-// kept in a list on top.
+// A token that was checked before costs well under a microsecond; a gRPC call is kept in a
+// list on top, and here is a new call each time.
 func BenchmarkJWTRemembered(b *testing.B) {
 	for _, p := range []protocols.Protocol{protocols.HTTP, protocols.GRPC} {
 		b.Run(p.String(), func(b *testing.B) {
@@ -17,14 +17,16 @@ func BenchmarkJWTRemembered(b *testing.B) {
 			if why := jwtTry(b, g, call, ctx); why != "" {
 				b.Fatal(why)
 			}
-			fresh := *jwtBench(call)
+			fresh := jwtBench(call)
 			b.ReportAllocs()
 			for b.Loop() {
-				c := fresh.again()
-				if _, err := g.AdmitNow(ctx, c); err != nil {
+				if p != protocols.HTTP { // what is left to do when a call ends adds up
+					call.Finish(protocols.Result{})
+					call = fresh.again()
+				}
+				if _, err := g.AdmitNow(ctx, call); err != nil {
 					b.Fatal(err)
 				}
-				c.Finish(protocols.Result{})
 			}
 		})
 	}

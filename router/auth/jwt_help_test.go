@@ -116,6 +116,11 @@ func jwtRaw(head, body any) string {
 	return text + "." + jwtB64(jwtRS256(jwtMade().rsa, text))
 }
 
+// jwtJunk is a token that names a key, and costs nothing to make.
+func jwtJunk(kid string) string {
+	return jwtB64(jwtJSON(map[string]any{"alg": "EdDSA", "kid": kid})) + "." + jwtB64([]byte(`{}`)) + "." + jwtB64(make([]byte, 64))
+}
+
 func jwtRS256(key *rsa.PrivateKey, text string) []byte {
 	sum := sha256.Sum256([]byte(text))
 	sig, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])

@@ -132,8 +132,8 @@ type KeySet struct{ keys []Key }
 
 // NewKeySet makes a set of at least one and at most 100 keys.
 func NewKeySet(keys ...Key) (*KeySet, error) {
-	if len(keys) == 0 || len(keys) > mostKeys {
-		return nil, fmt.Errorf("%d keys: want 1 to %d", len(keys), mostKeys)
+	if len(keys) == 0 || len(keys) > keySetMost {
+		return nil, fmt.Errorf("%d keys: want 1 to %d", len(keys), keySetMost)
 	}
 	for i := range keys {
 		if err := keys[i].check(); err != nil {
@@ -143,8 +143,8 @@ func NewKeySet(keys ...Key) (*KeySet, error) {
 	return &KeySet{slices.Clone(keys)}, nil
 }
 
-// mostKeys is how many keys a set has at most.
-const mostKeys = 100
+// keySetMost is how many keys a set has at most.
+const keySetMost = 100
 
 // Find implements Keys.
 func (s *KeySet) Find(_ context.Context, kid string) ([]Key, error) {

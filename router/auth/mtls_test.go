@@ -15,8 +15,8 @@ import (
 	"github.com/oneport-edge/oneport/router/auth"
 )
 
-// certOf makes a certificate as the handshake has verified it.
-func certOf(cn string, uris ...string) *x509.Certificate {
+// newCert makes a certificate as the handshake has verified it.
+func newCert(cn string, uris ...string) *x509.Certificate {
 	c := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: cn},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -32,10 +32,10 @@ func certOf(cn string, uris ...string) *x509.Certificate {
 	return c
 }
 
-// certCall is a call of a client with that certificate; nil for none.
-func certCall(t testing.TB, protocol protocols.Protocol, leaf *x509.Certificate) *protocols.Call {
+// newCertCall is a call of a client with that certificate; nil for none.
+func newCertCall(t testing.TB, protocol protocols.Protocol, leaf *x509.Certificate) *protocols.Call {
 	t.Helper()
-	call := callOf(t, protocol, "/")
+	call := newCall(t, protocol, "/")
 	call.Conn.TLS = new(tls.ConnectionState)
 	if leaf != nil {
 		call.Conn.TLS.PeerCertificates = []*x509.Certificate{leaf}
@@ -44,7 +44,7 @@ func certCall(t testing.TB, protocol protocols.Protocol, leaf *x509.Certificate)
 	return call
 }
 
-func mtlsOf(t testing.TB, name auth.CertName, allow ...string) *auth.MTLS {
+func newMTLS(t testing.TB, name auth.CertName, allow ...string) *auth.MTLS {
 	t.Helper()
 	m, err := auth.NewMTLS(auth.MTLSOptions{Name: name, Allow: allow})
 	if err != nil {
@@ -59,12 +59,12 @@ func TestMTLSNames(t *testing.T) {
 		return c
 	}
 	const id = "spiffe://example.org/ns/prod/sa/web"
-	all := with(certOf("cn", id), func(c *x509.Certificate) {
+	all := with(newCert("cn", id), func(c *x509.Certificate) {
 		c.DNSNames, c.EmailAddresses, c.Subject.Organization = []string{"a.example", "b.example"}, []string{"a@example"}, []string{"Example"}
 	})
-	names := with(certOf("cn"), func(c *x509.Certificate) { c.DNSNames, c.EmailAddresses = all.DNSNames, all.EmailAddresses })
-	email := with(certOf("cn"), func(c *x509.Certificate) { c.EmailAddresses = all.EmailAddresses })
-	org := with(certOf(""), func(c *x509.Certificate) { c.Subject.Organization = []string{"Example"} })
+	names := with(newCert("cn"), func(c *x509.Certificate) { c.DNSNames, c.EmailAddresses = all.DNSNames, all.EmailAddresses })
+	email := with(newCert("cn"), func(c *x509.Certificate) { c.EmailAddresses = all.EmailAddresses })
+	org := with(newCert(""), func(c *x509.Certificate) { c.Subject.Organization = []string{"Example"} })
 	for name, tc := range map[string]struct {
 		leaf *x509.Certificate
 		name auth.CertName
@@ -73,51 +73,51 @@ func TestMTLSNames(t *testing.T) {
 		"SPIFFE first":          {all, "", id},
 		"then DNS":              {names, "", "a.example"},
 		"then email":            {email, "", "a@example"},
-		"then common name":      {certOf("alice"), "", "alice"},
+		"then common name":      {newCert("alice"), "", "alice"},
 		"then the subject":      {org, "", "O=Example"},
 		"SPIFFE":                {all, auth.CertSPIFFE, id},
 		"DNS":                   {all, auth.CertDNS, "a.example"},
 		"email":                 {all, auth.CertEmail, "a@example"},
 		"common name":           {all, auth.CertCN, "cn"},
 		"subject":               {all, auth.CertDN, "CN=cn,O=Example"},
-		"no SPIFFE":             {certOf("alice"), auth.CertSPIFFE, ""},
-		"no DNS":                {certOf("alice"), auth.CertDNS, ""},
-		"no name at all":        {certOf(""), "", ""},
-		"another URI":           {certOf("alice", "https://example.org/alice"), "", "alice"},
-		"two URIs":              {certOf("alice", id, id), "", ""},
-		"another URI besides":   {certOf("alice", "https://example.org/alice", id), "", ""},
-		"spiffe of a CA":        {with(certOf("", id), func(c *x509.Certificate) { c.IsCA = true }), "", ""},
-		"spiffe may sign":       {with(certOf("", id), func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }), "", ""},
-		"trust domain alone":    {certOf("", "spiffe://example.org"), "", ""},
-		"root path":             {certOf("", "spiffe://example.org/"), "", ""},
-		"slash at the end":      {certOf("", id+"/"), "", ""},
-		"empty segment":         {certOf("", "spiffe://example.org//web"), "", ""},
-		"dots":                  {certOf("", "spiffe://example.org/prod/../web"), "", ""},
-		"a query":               {certOf("", id+"?x"), "", ""},
-		"an empty query":        {certOf("", id+"?"), "", ""},
-		"a fragment":            {certOf("", id+"#x"), "", ""},
-		"a port":                {certOf("", "spiffe://example.org:80/web"), "", ""},
-		"a user":                {certOf("", "spiffe://u@example.org/web"), "", ""},
-		"upper case domain":     {certOf("", "spiffe://Example.org/web"), "", ""},
-		"upper case path":       {certOf("", "spiffe://example.org/Web"), "", "spiffe://example.org/Web"},
-		"escaped":               {certOf("", "spiffe://example.org/w%65b"), "", ""},
-		"an escaped slash":      {certOf("", "spiffe://example.org/a%2Fb"), "", ""},
-		"too long":              {certOf("", "spiffe://example.org/"+strings.Repeat("a", 2048)), "", ""},
-		"no domain":             {certOf("", "spiffe:///web"), "", ""},
-		"opaque":                {certOf("", "spiffe:example.org/web"), "", ""},
-		"a SPIFFE ID as CN":     {certOf(id), "", ""},
-		"a SPIFFE ID as DNS":    {with(certOf("x"), func(c *x509.Certificate) { c.DNSNames = []string{id} }), "", ""},
-		"a line feed":           {certOf("alice\r\nX-Admin: 1"), "", ""},
-		"not UTF-8":             {certOf("al\xffice"), "", ""},
-		"a long common name":    {certOf(strings.Repeat("a", 3000)), "", ""},
-		"one bad name of two":   {with(certOf(""), func(c *x509.Certificate) { c.DNSNames = []string{"a", "b\n"} }), "", ""},
-		"other letters than az": {certOf("Zoë"), "", "Zoë"},
+		"no SPIFFE":             {newCert("alice"), auth.CertSPIFFE, ""},
+		"no DNS":                {newCert("alice"), auth.CertDNS, ""},
+		"no name at all":        {newCert(""), "", ""},
+		"another URI":           {newCert("alice", "https://example.org/alice"), "", "alice"},
+		"two URIs":              {newCert("alice", id, id), "", ""},
+		"another URI besides":   {newCert("alice", "https://example.org/alice", id), "", ""},
+		"spiffe of a CA":        {with(newCert("", id), func(c *x509.Certificate) { c.IsCA = true }), "", ""},
+		"spiffe may sign":       {with(newCert("", id), func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }), "", ""},
+		"trust domain alone":    {newCert("", "spiffe://example.org"), "", ""},
+		"root path":             {newCert("", "spiffe://example.org/"), "", ""},
+		"slash at the end":      {newCert("", id+"/"), "", ""},
+		"empty segment":         {newCert("", "spiffe://example.org//web"), "", ""},
+		"dots":                  {newCert("", "spiffe://example.org/prod/../web"), "", ""},
+		"a query":               {newCert("", id+"?x"), "", ""},
+		"an empty query":        {newCert("", id+"?"), "", ""},
+		"a fragment":            {newCert("", id+"#x"), "", ""},
+		"a port":                {newCert("", "spiffe://example.org:80/web"), "", ""},
+		"a user":                {newCert("", "spiffe://u@example.org/web"), "", ""},
+		"upper case domain":     {newCert("", "spiffe://Example.org/web"), "", ""},
+		"upper case path":       {newCert("", "spiffe://example.org/Web"), "", "spiffe://example.org/Web"},
+		"escaped":               {newCert("", "spiffe://example.org/w%65b"), "", ""},
+		"an escaped slash":      {newCert("", "spiffe://example.org/a%2Fb"), "", ""},
+		"too long":              {newCert("", "spiffe://example.org/"+strings.Repeat("a", 2048)), "", ""},
+		"no domain":             {newCert("", "spiffe:///web"), "", ""},
+		"opaque":                {newCert("", "spiffe:example.org/web"), "", ""},
+		"a SPIFFE ID as CN":     {newCert(id), "", ""},
+		"a SPIFFE ID as DNS":    {with(newCert("x"), func(c *x509.Certificate) { c.DNSNames = []string{id} }), "", ""},
+		"a line feed":           {newCert("alice\r\nX-Admin: 1"), "", ""},
+		"not UTF-8":             {newCert("al\xffice"), "", ""},
+		"a long common name":    {newCert(strings.Repeat("a", 3000)), "", ""},
+		"one bad name of two":   {with(newCert(""), func(c *x509.Certificate) { c.DNSNames = []string{"a", "b\n"} }), "", ""},
+		"other letters than az": {newCert("Zoë"), "", "Zoë"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			call := certCall(t, protocols.HTTP, tc.leaf)
-			err := admit(t, mtlsOf(t, tc.name), call)
+			call := newCertCall(t, protocols.HTTP, tc.leaf)
+			err := askGuard(t, newMTLS(t, tc.name), call)
 			if tc.want == "" {
-				wantReason(t, err, protocols.ReasonForbidden)
+				wantRefusal(t, err, protocols.ReasonForbidden)
 				return
 			}
 			got := call.Identity()
@@ -129,8 +129,8 @@ func TestMTLSNames(t *testing.T) {
 }
 
 func TestMTLSAllow(t *testing.T) {
-	web, api := certOf("", "spiffe://example.org/ns/prod/web-1"), certOf("", "spiffe://example.org/ns/prod/api")
-	two := certOf("cn")
+	web, api := newCert("", "spiffe://example.org/ns/prod/web-1"), newCert("", "spiffe://example.org/ns/prod/api")
+	two := newCert("cn")
 	two.DNSNames = []string{"a.example", "*.b.example"}
 	for _, tc := range []struct {
 		leaf  *x509.Certificate
@@ -147,13 +147,13 @@ func TestMTLSAllow(t *testing.T) {
 		{web, []string{"spiffe://example.org/ns/prod/web-1/x"}, ""},
 		{two, []string{"*.b.example"}, "*.b.example"},
 		{two, []string{"x.b.example", "cn"}, ""},
-		{certOf("alice"), []string{"bob", "alice"}, "alice"},
-		{certOf("alice"), []string{"Alice", "alic*"}, ""},
+		{newCert("alice"), []string{"bob", "alice"}, "alice"},
+		{newCert("alice"), []string{"Alice", "alic*"}, ""},
 	} {
-		call := certCall(t, protocols.HTTP, tc.leaf)
-		err := admit(t, mtlsOf(t, "", tc.allow...), call)
+		call := newCertCall(t, protocols.HTTP, tc.leaf)
+		err := askGuard(t, newMTLS(t, "", tc.allow...), call)
 		if tc.want == "" {
-			wantReason(t, err, protocols.ReasonForbidden)
+			wantRefusal(t, err, protocols.ReasonForbidden)
 		} else if err != nil || call.Identity().Subject != tc.want {
 			t.Errorf("%v: %v, %v", tc.allow, err, call.Identity())
 		}
@@ -172,11 +172,11 @@ func TestMTLSAllow(t *testing.T) {
 }
 
 func TestMTLSWithoutCertificate(t *testing.T) {
-	m := mtlsOf(t, "")
-	plain := callOf(t, protocols.HTTP, "/")
-	unverified := certCall(t, protocols.HTTP, certOf("alice"))
+	m := newMTLS(t, "")
+	plain := newCall(t, protocols.HTTP, "/")
+	unverified := newCertCall(t, protocols.HTTP, newCert("alice"))
 	unverified.Conn.TLS.VerifiedChains = nil
-	later, gone := certOf("alice"), certOf("alice")
+	later, gone := newCert("alice"), newCert("alice")
 	later.NotBefore = time.Now().Add(time.Minute)
 	gone.NotAfter = time.Now().Add(-time.Second)
 	for name, tc := range map[string]struct {
@@ -184,13 +184,13 @@ func TestMTLSWithoutCertificate(t *testing.T) {
 		want protocols.Reason
 	}{
 		"plaintext":      {plain, protocols.ReasonUnauthenticated},
-		"no certificate": {certCall(t, protocols.HTTP, nil), protocols.ReasonUnauthenticated},
+		"no certificate": {newCertCall(t, protocols.HTTP, nil), protocols.ReasonUnauthenticated},
 		"not verified":   {unverified, protocols.ReasonUnauthenticated},
-		"not yet valid":  {certCall(t, protocols.HTTP, later), protocols.ReasonUnauthenticated},
-		"expired since":  {certCall(t, protocols.HTTP, gone), protocols.ReasonExpired},
+		"not yet valid":  {newCertCall(t, protocols.HTTP, later), protocols.ReasonUnauthenticated},
+		"expired since":  {newCertCall(t, protocols.HTTP, gone), protocols.ReasonExpired},
 	} {
 		t.Run(name, func(t *testing.T) {
-			wantReason(t, admit(t, m, tc.call), tc.want)
+			wantRefusal(t, askGuard(t, m, tc.call), tc.want)
 			if tc.call.Identity() != nil {
 				t.Errorf("identity %v", tc.call.Identity())
 			}
@@ -202,12 +202,12 @@ func TestMTLSWithoutCertificate(t *testing.T) {
 func TestMTLSEndsWhatItHasOpened(t *testing.T) {
 	for protocol, ends := range map[protocols.Protocol]bool{protocols.GRPC: true, protocols.WebSocket: true, protocols.HTTP: false} {
 		synctest.Test(t, func(t *testing.T) {
-			leaf := certOf("alice")
-			call, finished := certCall(t, protocol, leaf), certCall(t, protocol, leaf)
-			m := mtlsOf(t, "")
+			leaf := newCert("alice")
+			call, finished := newCertCall(t, protocol, leaf), newCertCall(t, protocol, leaf)
+			m := newMTLS(t, "")
 			var told atomic.Pointer[protocols.Refusal]
 			for _, c := range []*protocols.Call{call, finished} {
-				if err := admit(t, m, c); err != nil {
+				if err := askGuard(t, m, c); err != nil {
 					t.Fatal(err)
 				}
 				c.OnEnd(told.Store)
@@ -229,7 +229,7 @@ func TestMTLSEndsWhatItHasOpened(t *testing.T) {
 					t.Errorf("%v: closed with %d %q", protocol, code, reason)
 				}
 			}
-			wantReason(t, admit(t, m, certCall(t, protocol, leaf)), protocols.ReasonExpired)
+			wantRefusal(t, askGuard(t, m, newCertCall(t, protocol, leaf)), protocols.ReasonExpired)
 		})
 	}
 }

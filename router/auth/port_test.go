@@ -20,8 +20,8 @@ import (
 	"github.com/oneport-edge/oneport/router/auth"
 )
 
-// credName is who a call is made for, as handlers see it.
-func credName(ctx context.Context) string {
+// subjectOf is who a call is made for, as handlers see it.
+func subjectOf(ctx context.Context) string {
 	id := protocols.IdentityFrom(ctx)
 	if id == nil {
 		return "nobody"
@@ -29,14 +29,14 @@ func credName(ctx context.Context) string {
 	return id.By + " " + id.Subject
 }
 
-type namer struct{ echov1.UnimplementedEchoServer }
+type subjectServer struct{ echov1.UnimplementedEchoServer }
 
-func (namer) Unary(ctx context.Context, _ *echov1.UnaryRequest) (*echov1.UnaryResponse, error) {
-	return &echov1.UnaryResponse{Message: credName(ctx)}, nil
+func (subjectServer) Unary(ctx context.Context, _ *echov1.UnaryRequest) (*echov1.UnaryResponse, error) {
+	return &echov1.UnaryResponse{Message: subjectOf(ctx)}, nil
 }
 
-// ask makes a request; the answer is its status and body.
-func ask(t *testing.T, client *http.Client, method, url string, fields ...string) (int, string, http.Header) {
+// askPort makes a request; the answer is its status and body.
+func askPort(t *testing.T, client *http.Client, method, url string, fields ...string) (int, string, http.Header) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
@@ -60,26 +60,26 @@ func ask(t *testing.T, client *http.Client, method, url string, fields ...string
 // One list of guards holds for all protocols, over real connections: a certificate, a key, or
 // a ticket that was made with one of these.
 func TestGuardsOnAPort(t *testing.T) {
-	key, line := newKey(t, "ci")
+	key, line := newAPIKey(t, "ci")
 	tickets := auth.NewTickets(auth.TicketsOptions{})
 	mux := http.NewServeMux()
 	mux.Handle("/ticket", tickets)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, credName(r.Context())) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, subjectOf(r.Context())) })
 	srv := &router.Server{
 		Log: slog.New(slog.DiscardHandler), HTTP: mux,
 		Guards: []protocols.Guard{
-			auth.Any(mtlsOf(t, ""), keysOf(t, auth.APIKeysOptions{}, line), tickets),
+			auth.Any(newMTLS(t, ""), apiKeysOf(t, auth.APIKeysOptions{}, line), tickets),
 			&auth.Require{Subjects: []string{"ci", "alice"}},
 		},
 	}
-	echov1.RegisterEchoServer(srv, namer{})
-	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(credName(ctx))) })
+	echov1.RegisterEchoServer(srv, subjectServer{})
+	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(subjectOf(ctx))) })
 	port := oneporttest.Listen(t, srv)
 
 	check := func(as, httpWant, rpcWant string, fields ...string) {
 		t.Helper()
 		for _, client := range []*http.Client{port.HTTP1(), port.HTTP2()} {
-			if code, body, _ := ask(t, client, "GET", port.URL("/"), fields...); code != http.StatusOK || body != httpWant {
+			if code, body, _ := askPort(t, client, "GET", port.URL("/"), fields...); code != http.StatusOK || body != httpWant {
 				t.Errorf("%s: %d %s", as, code, body)
 			}
 		}
@@ -91,7 +91,7 @@ func TestGuardsOnAPort(t *testing.T) {
 	check("a key", "keys ci", "keys ci", "Authorization", "Bearer "+key)
 	check("a key in its field", "keys ci", "keys ci", "X-API-Key", key)
 
-	code, _, header := ask(t, port.HTTP2(), "GET", port.URL("/"))
+	code, _, header := askPort(t, port.HTTP2(), "GET", port.URL("/"))
 	if code != http.StatusUnauthorized || header.Get("WWW-Authenticate") != "Bearer" {
 		t.Errorf("nobody: %d, %v", code, header)
 	}
@@ -103,11 +103,11 @@ func TestGuardsOnAPort(t *testing.T) {
 	var answer struct {
 		Ticket string `json:"ticket"`
 	}
-	code, body, _ := ask(t, port.HTTP2(), "POST", port.URL("/ticket"), "X-API-Key", key)
+	code, body, _ := askPort(t, port.HTTP2(), "POST", port.URL("/ticket"), "X-API-Key", key)
 	if err := json.Unmarshal([]byte(body), &answer); err != nil || code != http.StatusOK {
 		t.Fatalf("%d %s: %v", code, body, err)
 	}
-	if code, _, _ := ask(t, port.HTTP1(), "GET", port.URL("/?ticket="+answer.Ticket)); code != http.StatusUnauthorized {
+	if code, _, _ := askPort(t, port.HTTP1(), "GET", port.URL("/?ticket="+answer.Ticket)); code != http.StatusUnauthorized {
 		t.Errorf("a ticket with an ordinary request: %d", code)
 	}
 	c, _, err := port.DialWebSocket(t.Context(), "/ws?ticket="+answer.Ticket, nil)
@@ -127,11 +127,11 @@ func TestGuardsOnAPort(t *testing.T) {
 func TestMTLSOnAPort(t *testing.T) {
 	srv := &router.Server{
 		Log:    slog.New(slog.DiscardHandler),
-		HTTP:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, credName(r.Context())) }),
-		Guards: []protocols.Guard{mtlsOf(t, auth.CertCN, "alice")},
+		HTTP:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, subjectOf(r.Context())) }),
+		Guards: []protocols.Guard{newMTLS(t, auth.CertCN, "alice")},
 	}
-	echov1.RegisterEchoServer(srv, namer{})
-	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(credName(ctx))) })
+	echov1.RegisterEchoServer(srv, subjectServer{})
+	srv.WebSocket("/ws", func(ctx context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte(subjectOf(ctx))) })
 	port := oneporttest.Listen(t, srv)
 	for as, want := range map[string]struct {
 		http int
@@ -139,7 +139,7 @@ func TestMTLSOnAPort(t *testing.T) {
 	}{"": {401, codes.Unauthenticated}, "bob": {403, codes.PermissionDenied}, "alice": {200, codes.OK}} {
 		port.As(as)
 		for _, client := range []*http.Client{port.HTTP1(), port.HTTP2()} {
-			if code, body, _ := ask(t, client, "GET", port.URL("/")); code != want.http || code == http.StatusOK && body != "mtls alice" {
+			if code, body, _ := askPort(t, client, "GET", port.URL("/")); code != want.http || code == http.StatusOK && body != "mtls alice" {
 				t.Errorf("%q: %d %s", as, code, body)
 			}
 		}

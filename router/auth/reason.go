@@ -34,7 +34,7 @@ var jwtReasons = [numJWTReasons]string{
 	JWTMalformed: "malformed", JWTType: "type", JWTCritical: "critical", JWTAlgorithm: "algorithm",
 	JWTUnknownKey: "unknown-key", JWTKeysUnavailable: "keys-unavailable", JWTSignature: "signature",
 	JWTIssuer: "issuer", JWTAudience: "audience", JWTNoExpiry: "no-expiry", JWTExpired: "expired",
-	JWTNotYetValid: "not-yet-valid", JWTClaims: "claims", JWTScope: "scope",
+	JWTNotYetValid: "not-yet-valid", JWTClaims: "claims", JWTScope: claimScope,
 }
 
 // String is the reason's name in counts and logs.

@@ -70,31 +70,31 @@ func (r *Require) AdmitNow(ctx context.Context, call *protocols.Call) (context.C
 
 func (r *Require) claimed(id *protocols.Identity) bool {
 	for path, wanted := range r.Claims {
-		if !claimHas(id.Claims, path, wanted) {
+		if !ruleClaimHas(id.Claims, path, wanted) {
 			return false
 		}
 	}
 	return true
 }
 
-// claimHas looks a claim up, and whether it has one of the wanted values. A name with
+// ruleClaimHas looks a claim up, and whether it has one of the wanted values. A name with
 // dots may be split at any of them.
-func claimHas(claims map[string]any, path string, wanted []string) bool {
+func ruleClaimHas(claims map[string]any, path string, wanted []string) bool {
 	if v, ok := claims[path]; ok {
-		return valueHas(v, path == "scope" || path == "scp", wanted)
+		return ruleValueHas(v, path == "scope" || path == "scp", wanted)
 	}
 	for i := range len(path) {
 		if path[i] != '.' {
 			continue
 		}
-		if within, ok := claims[path[:i]].(map[string]any); ok && claimHas(within, path[i+1:], wanted) {
+		if within, ok := claims[path[:i]].(map[string]any); ok && ruleClaimHas(within, path[i+1:], wanted) {
 			return true
 		}
 	}
 	return false
 }
 
-func valueHas(v any, split bool, wanted []string) bool {
+func ruleValueHas(v any, split bool, wanted []string) bool {
 	switch v := v.(type) {
 	case string:
 		if split {
@@ -115,7 +115,7 @@ func valueHas(v any, split bool, wanted []string) bool {
 	case []any:
 		return slices.ContainsFunc(v, func(e any) bool {
 			_, nested := e.([]any)
-			return !nested && valueHas(e, false, wanted)
+			return !nested && ruleValueHas(e, false, wanted)
 		})
 	case []string:
 		return slices.ContainsFunc(v, func(e string) bool { return slices.Contains(wanted, e) })

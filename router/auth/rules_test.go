@@ -64,13 +64,13 @@ func TestRequire(t *testing.T) {
 		"two claims":              {&auth.Require{Claims: map[string][]string{"role": {"admin"}, "on": {"true"}}}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			call := callOf(t, protocols.HTTP, "/")
-			wantReason(t, admit(t, tc.rule, call), protocols.ReasonUnauthenticated)
+			call := newCall(t, protocols.HTTP, "/")
+			wantRefusal(t, askGuard(t, tc.rule, call), protocols.ReasonUnauthenticated)
 			call.Identify(who)
-			if err := admit(t, tc.rule, call); tc.ok && err != nil {
+			if err := askGuard(t, tc.rule, call); tc.ok && err != nil {
 				t.Error(err)
 			} else if !tc.ok {
-				wantReason(t, err, protocols.ReasonForbidden)
+				wantRefusal(t, err, protocols.ReasonForbidden)
 			}
 			c := tc.rule.Counts()
 			if c.Unknown != 1 || c.Admitted+c.Subject+c.Issuer+c.Claim != 1 || (c.Admitted == 1) != tc.ok {

@@ -210,7 +210,7 @@ func (m *MemoryTickets) Put(_ context.Context, key TicketKey, who *protocols.Ide
 		m.byKey, m.ages, m.count = make(map[TicketKey]*list.Element), list.New(), make(map[string]int)
 	}
 	now := time.Now()
-	for e := m.ages.Front(); e != nil && !now.Before(kept(e).until); e = m.ages.Front() {
+	for e := m.ages.Front(); e != nil && !now.Before(ticketIn(e).until); e = m.ages.Front() {
 		m.removeLocked(e)
 	}
 	owner := who.Key()
@@ -244,7 +244,7 @@ func (m *MemoryTickets) Take(_ context.Context, key TicketKey) (*protocols.Ident
 func (m *MemoryTickets) Waits() bool { return false }
 
 func (m *MemoryTickets) removeLocked(e *list.Element) *keptTicket {
-	t := kept(e)
+	t := ticketIn(e)
 	m.ages.Remove(e)
 	delete(m.byKey, t.key)
 	if m.count[t.owner]--; m.count[t.owner] == 0 {
@@ -253,6 +253,6 @@ func (m *MemoryTickets) removeLocked(e *list.Element) *keptTicket {
 	return t
 }
 
-func kept(e *list.Element) *keptTicket {
+func ticketIn(e *list.Element) *keptTicket {
 	return e.Value.(*keptTicket) //nolint:forcetypeassert // nothing else is put there
 }

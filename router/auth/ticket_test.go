@@ -19,7 +19,7 @@ import (
 	"github.com/oneport-edge/oneport/router/auth"
 )
 
-func issue(t testing.TB, tickets *auth.Tickets, who *protocols.Identity) string {
+func newTicket(t testing.TB, tickets *auth.Tickets, who *protocols.Identity) string {
 	t.Helper()
 	ticket, err := tickets.Issue(t.Context(), who)
 	if err != nil {
@@ -31,16 +31,16 @@ func issue(t testing.TB, tickets *auth.Tickets, who *protocols.Identity) string 
 func TestTicketIsTakenOnce(t *testing.T) {
 	tickets := auth.NewTickets(auth.TicketsOptions{})
 	who := &protocols.Identity{Subject: "alice", Issuer: "https://id.example.com", By: "jwt", Expires: time.Now().Add(time.Hour)}
-	ticket := issue(t, tickets, who)
-	call := callOf(t, protocols.WebSocket, "/ws?a=1&ticket="+ticket+"&b=2")
-	if err := admit(t, tickets, call); err != nil || call.Identity() != who {
+	ticket := newTicket(t, tickets, who)
+	call := newCall(t, protocols.WebSocket, "/ws?a=1&ticket="+ticket+"&b=2")
+	if err := askGuard(t, tickets, call); err != nil || call.Identity() != who {
 		t.Fatalf("%v, %v", err, call.Identity())
 	}
 	if got := call.Shown("/ws?a=1&ticket=" + ticket + "&b=2"); got != "/ws?a=1&b=2" {
 		t.Errorf("a server gets %s", got)
 	}
-	call = callOf(t, protocols.WebSocket, "/ws?ticket="+ticket)
-	wantReason(t, admit(t, tickets, call), protocols.ReasonUnauthenticated)
+	call = newCall(t, protocols.WebSocket, "/ws?ticket="+ticket)
+	wantRefusal(t, askGuard(t, tickets, call), protocols.ReasonUnauthenticated)
 	if got := call.Shown("/ws?ticket=" + ticket); got != "/ws" {
 		t.Errorf("a server gets %s", got)
 	}
@@ -67,16 +67,16 @@ func TestTicketIsRefused(t *testing.T) {
 		"a megabyte":    {protocols.WebSocket, "ticket=" + strings.Repeat("A", 1<<20), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ticket := issue(t, tickets, who)
+			ticket := newTicket(t, tickets, who)
 			path := "/?" + strings.ReplaceAll(tc.query, "T", ticket)
-			call := callOf(t, tc.protocol, path)
-			wantReason(t, admit(t, tickets, call), protocols.ReasonUnauthenticated)
+			call := newCall(t, tc.protocol, path)
+			wantRefusal(t, askGuard(t, tickets, call), protocols.ReasonUnauthenticated)
 			want := strings.TrimSuffix("/?"+strings.ReplaceAll(tc.shown, "T", ticket), "?")
 			if got := call.Shown(path); got != want {
 				t.Errorf("a server gets %.100s, want %.100s", got, want)
 			}
-			call = callOf(t, protocols.WebSocket, "/?ticket="+ticket)
-			if err := admit(t, tickets, call); err != nil {
+			call = newCall(t, protocols.WebSocket, "/?ticket="+ticket)
+			if err := askGuard(t, tickets, call); err != nil {
 				t.Errorf("the ticket is spent: %v", err)
 			}
 		})
@@ -87,26 +87,26 @@ func TestTicketsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tickets := auth.NewTickets(auth.TicketsOptions{})
 		who := &protocols.Identity{Subject: "alice", Expires: time.Now().Add(time.Minute)}
-		good, late := issue(t, tickets, who), issue(t, tickets, who)
+		good, late := newTicket(t, tickets, who), newTicket(t, tickets, who)
 		time.Sleep(30*time.Second - time.Nanosecond)
-		call := callOf(t, protocols.WebSocket, "/ws?ticket="+good)
-		if err := admit(t, tickets, call); err != nil {
+		call := newCall(t, protocols.WebSocket, "/ws?ticket="+good)
+		if err := askGuard(t, tickets, call); err != nil {
 			t.Fatal(err)
 		}
 		var ended atomic.Pointer[protocols.Refusal]
 		call.OnEnd(ended.Store)
 		time.Sleep(time.Nanosecond)
-		wantReason(t, admit(t, tickets, callOf(t, protocols.WebSocket, "/ws?ticket="+late)), protocols.ReasonUnauthenticated)
+		wantRefusal(t, askGuard(t, tickets, newCall(t, protocols.WebSocket, "/ws?ticket="+late)), protocols.ReasonUnauthenticated)
 
 		// The identity that it was made for ends before the ticket does.
 		time.Sleep(10 * time.Second)
-		last := issue(t, tickets, who)
+		last := newTicket(t, tickets, who)
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		if why := ended.Load(); why == nil || why.Reason != protocols.ReasonExpired {
 			t.Errorf("the WebSocket outlives its identity: %v", why)
 		}
-		wantReason(t, admit(t, tickets, callOf(t, protocols.WebSocket, "/ws?ticket="+last)), protocols.ReasonExpired)
+		wantRefusal(t, askGuard(t, tickets, newCall(t, protocols.WebSocket, "/ws?ticket="+last)), protocols.ReasonExpired)
 	})
 }
 
@@ -122,22 +122,22 @@ func TestTicketsAreBounded(t *testing.T) {
 		if !errors.Is(err, auth.ErrTooManyTickets) || n != 65 {
 			t.Fatalf("%d tickets: %v", n, err)
 		}
-		first := issue(t, tickets, &protocols.Identity{Subject: "first", By: "keys"})
+		first := newTicket(t, tickets, &protocols.Identity{Subject: "first", By: "keys"})
 		var next string
 		for i := range 10_000 {
-			ticket := issue(t, tickets, &protocols.Identity{Subject: fmt.Sprint(i), By: "keys"})
+			ticket := newTicket(t, tickets, &protocols.Identity{Subject: fmt.Sprint(i), By: "keys"})
 			if i == 0 {
 				next = ticket
 			}
 		}
-		wantReason(t, admit(t, tickets, callOf(t, protocols.WebSocket, "/?ticket="+first)), protocols.ReasonUnauthenticated)
-		if err := admit(t, tickets, callOf(t, protocols.WebSocket, "/?ticket="+next)); err != nil {
+		wantRefusal(t, askGuard(t, tickets, newCall(t, protocols.WebSocket, "/?ticket="+first)), protocols.ReasonUnauthenticated)
+		if err := askGuard(t, tickets, newCall(t, protocols.WebSocket, "/?ticket="+next)); err != nil {
 			t.Errorf("more than the oldest had to go: %v", err)
 		}
 		for range 3 { // what has ended counts no longer
 			time.Sleep(31 * time.Second)
 			for range 64 {
-				issue(t, tickets, greedy)
+				newTicket(t, tickets, greedy)
 			}
 		}
 	})
@@ -146,11 +146,11 @@ func TestTicketsAreBounded(t *testing.T) {
 // Of many who bring the same ticket one gets in.
 func TestTicketRace(t *testing.T) {
 	tickets := auth.NewTickets(auth.TicketsOptions{})
-	ticket := issue(t, tickets, &protocols.Identity{Subject: "alice"})
+	ticket := newTicket(t, tickets, &protocols.Identity{Subject: "alice"})
 	var admitted atomic.Int64
 	var all sync.WaitGroup
 	for range 20 {
-		call := callOf(t, protocols.WebSocket, "/?ticket="+ticket)
+		call := newCall(t, protocols.WebSocket, "/?ticket="+ticket)
 		all.Go(func() {
 			if _, err := tickets.Admit(t.Context(), call); err == nil {
 				admitted.Add(1)
@@ -167,7 +167,7 @@ func TestTicketsHandler(t *testing.T) {
 	tickets := auth.NewTickets(auth.TicketsOptions{})
 	who := &protocols.Identity{Subject: "alice"}
 	post := func(method string, id *protocols.Identity) *httptest.ResponseRecorder {
-		call := callOf(t, protocols.HTTP, "/ticket")
+		call := newCall(t, protocols.HTTP, "/ticket")
 		call.Identify(id)
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(call.In(t.Context()), method, "/ticket", nil)
@@ -186,7 +186,7 @@ func TestTicketsHandler(t *testing.T) {
 		!regexp.MustCompile(`^[\w-]{22}$`).MatchString(body.Ticket) || body.ExpiresIn != 30 {
 		t.Fatalf("%d %s, %v", w.Code, w.Body, err)
 	}
-	if err := admit(t, tickets, callOf(t, protocols.WebSocket, "/?ticket="+body.Ticket)); err != nil {
+	if err := askGuard(t, tickets, newCall(t, protocols.WebSocket, "/?ticket="+body.Ticket)); err != nil {
 		t.Error(err)
 	}
 	if w := post(http.MethodGet, who); w.Code != 405 || w.Header().Get("Allow") != "POST" {
@@ -204,9 +204,9 @@ func TestTicketsHandler(t *testing.T) {
 	if w = post(http.MethodPost, who); w.Code != 429 || w.Header().Get("Retry-After") != "30" {
 		t.Errorf("too many: %d", w.Code)
 	}
-	broken := auth.NewTickets(auth.TicketsOptions{Store: &slowStore{err: errors.New("secret address is down")}})
+	broken := auth.NewTickets(auth.TicketsOptions{Store: &slowTickets{err: errors.New("secret address is down")}})
 	w = httptest.NewRecorder()
-	call := callOf(t, protocols.HTTP, "/ticket")
+	call := newCall(t, protocols.HTTP, "/ticket")
 	call.Identify(who)
 	broken.ServeHTTP(w, httptest.NewRequestWithContext(call.In(t.Context()), http.MethodPost, "/ticket", nil))
 	if w.Code != 503 || strings.Contains(w.Body.String(), "secret") {
@@ -217,22 +217,22 @@ func TestTicketsHandler(t *testing.T) {
 	}
 }
 
-// slowStore is a store elsewhere.
-type slowStore struct {
+// slowTickets is a store elsewhere.
+type slowTickets struct {
 	auth.MemoryTickets
 	err error
 }
 
-func (*slowStore) Waits() bool { return true }
+func (*slowTickets) Waits() bool { return true }
 
-func (s *slowStore) Put(ctx context.Context, key auth.TicketKey, who *protocols.Identity, until time.Time) error {
+func (s *slowTickets) Put(ctx context.Context, key auth.TicketKey, who *protocols.Identity, until time.Time) error {
 	if s.err != nil {
 		return s.err
 	}
 	return s.MemoryTickets.Put(ctx, key, who, until)
 }
 
-func (s *slowStore) Take(ctx context.Context, key auth.TicketKey) (*protocols.Identity, error) {
+func (s *slowTickets) Take(ctx context.Context, key auth.TicketKey) (*protocols.Identity, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
@@ -240,19 +240,19 @@ func (s *slowStore) Take(ctx context.Context, key auth.TicketKey) (*protocols.Id
 }
 
 func TestTicketsElsewhere(t *testing.T) {
-	store := new(slowStore)
+	store := new(slowTickets)
 	tickets := auth.NewTickets(auth.TicketsOptions{Store: store, TTL: time.Minute, Parameter: "pass"})
-	ticket := issue(t, tickets, &protocols.Identity{Subject: "alice"})
-	call := callOf(t, protocols.WebSocket, "/?pass="+ticket)
+	ticket := newTicket(t, tickets, &protocols.Identity{Subject: "alice"})
+	call := newCall(t, protocols.WebSocket, "/?pass="+ticket)
 	if _, err := tickets.AdmitNow(t.Context(), call); !errors.Is(err, protocols.ErrMustWait) {
 		t.Errorf("AdmitNow: %v", err)
 	}
-	if err := admit(t, tickets, call); err != nil {
+	if err := askGuard(t, tickets, call); err != nil {
 		t.Error(err)
 	}
-	if _, err := tickets.AdmitNow(t.Context(), callOf(t, protocols.WebSocket, "/?x=1")); !errors.As(err, new(*protocols.Refusal)) {
+	if _, err := tickets.AdmitNow(t.Context(), newCall(t, protocols.WebSocket, "/?x=1")); !errors.As(err, new(*protocols.Refusal)) {
 		t.Errorf("without a ticket nobody needs to wait: %v", err)
 	}
 	store.err = errors.New("down")
-	wantReason(t, admit(t, tickets, callOf(t, protocols.WebSocket, "/?pass="+ticket)), protocols.ReasonInternal)
+	wantRefusal(t, askGuard(t, tickets, newCall(t, protocols.WebSocket, "/?pass="+ticket)), protocols.ReasonInternal)
 }

@@ -25,6 +25,9 @@ const (
 	latestDate   = 1e11 // the year 5138: beyond, seconds would not fit a time.Duration's arithmetic
 )
 
+// claimScope is the claim with a token's scopes, and the reason if one is not among them.
+const claimScope = "scope"
+
 // jwtHead is what counts of a token's header (RFC 7515, 4.1).
 type jwtHead struct{ alg, kid string }
 
@@ -234,8 +237,8 @@ func (j *JWT) read(c jwt.MapClaims, now time.Time) (*jwtEntry, JWTReason) {
 		return nil, JWTNotYetValid
 	}
 	sub, _ := c["sub"].(string)
-	if sub == "" || len(sub) > subjectLimit || strings.ContainsFunc(sub, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return nil, JWTClaims // who nobody is would share its limits with all others
+	if !jwtSubject(sub) {
+		return nil, JWTClaims
 	}
 	for _, name := range j.opts.Require {
 		if c[name] == nil {
@@ -247,6 +250,13 @@ func (j *JWT) read(c jwt.MapClaims, now time.Time) (*jwtEntry, JWTReason) {
 	}
 	e.id = &protocols.Identity{Subject: sub, Issuer: j.opts.Issuer, By: j.opts.Name, Expires: exp, Claims: c}
 	return e, 0
+}
+
+// jwtSubject reports whether a sub names somebody, and the same one once it stands in a
+// header field, whose readers trim blanks. Those who are nobody would share their limits.
+func jwtSubject(sub string) bool {
+	return sub != "" && len(sub) <= subjectLimit && strings.Trim(sub, " ") == sub &&
+		!strings.ContainsFunc(sub, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // addressed reports whether aud, a string or a list of them, has one of ours.
@@ -275,7 +285,7 @@ func (j *JWT) scoped(c jwt.MapClaims) bool {
 		return true
 	}
 	var has []string
-	for _, name := range []string{"scope", "scp"} {
+	for _, name := range []string{claimScope, "scp"} {
 		switch v := c[name].(type) {
 		case string:
 			has = append(has, strings.Fields(v)...)

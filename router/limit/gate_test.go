@@ -190,6 +190,27 @@ func TestWaitsNoLongerThanItMay(t *testing.T) {
 	}
 }
 
+// What a client has waited already, before the guard was asked, counts.
+func TestTimeoutBeginsWithTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(t, Options{Concurrency: 1, Queue: 1, Wait: time.Minute})
+		mustAdmit(t, l, byAlice())
+		for _, waited := range []time.Duration{0, 3 * time.Second, 10 * time.Second, time.Minute} {
+			call := begun(protocols.GRPC, "192.0.2.1", "alice")
+			call.Ask(fields{"grpc-timeout": "10S"})
+			time.Sleep(waited)
+			begun := time.Now()
+			_, err := l.Admit(t.Context(), call)
+			if took, want := time.Since(begun), max(0, 10*time.Second-waited); refusal(t, err) == nil || took != want {
+				t.Errorf("%v after %s, want %s", err, took, want)
+			}
+		}
+		if st := l.Stats(); st.Calls["deadline"] != 4 || st.Waiting != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 // A call whose turn would come after its deadline is told so at once.
 func TestRefusedAtOnceIfItCannotBeInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -205,8 +226,8 @@ func TestRefusedAtOnceIfItCannotBeInTime(t *testing.T) {
 				finish(call)
 			})
 		}
-		time.Sleep(1500 * time.Millisecond) // one is done, one is in flight, two wait
-		for timeout, in := range map[string]bool{"2S": false, "4S": true} {
+		time.Sleep(2500 * time.Millisecond) // two are done, one is in flight, one waits
+		for timeout, in := range map[string]bool{"1900m": false, "4S": true} {
 			work.Go(func() {
 				call := begun(protocols.GRPC, "192.0.2.1", "alice")
 				call.Ask(fields{"grpc-timeout": timeout})

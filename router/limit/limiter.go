@@ -92,7 +92,7 @@ func (l *Limiter) AdmitNow(ctx context.Context, call *protocols.Call) (context.C
 		s.mu.Unlock()
 		return ctx, protocols.ErrMustWait
 	default:
-		s.spend(n, i, key, now)
+		s.spend(n, i, key, now, notAsked)
 		if n.concurrency > 0 {
 			s.enter(n, key, now)
 		}
@@ -119,22 +119,30 @@ func (l *Limiter) Admit(ctx context.Context, call *protocols.Call) (context.Cont
 	}
 	key := l.key(call)
 	s := l.shard(key)
-	asked, why, retry := l.ask(ctx, call)
-	if why != admitted && why != sharedRate {
-		s.count(why)
-		return ctx, why.refusal(0)
+	said, retry := l.ask(ctx, call, s, key)
+	if said == noAnswer {
+		why := admitted
+		if ctx.Err() != nil {
+			why = gone
+		} else if l.numbers.Load().failClosed {
+			why = storeDown
+		}
+		if why != admitted {
+			s.count(why)
+			return ctx, why.refusal(0)
+		}
 	}
 
 	s.mu.Lock()
 	n, now := l.numbers.Load(), l.now()
-	if why == sharedRate { // until then nobody needs to be asked
+	if said == no { // until then nobody needs to be asked
 		i := s.table.find(key)
 		s.table.set(i, key, max(s.table.tat(i), now+n.tolerance+int64(retry)), now)
-		s.outcomes[why]++
+		s.outcomes[sharedRate]++
 		s.mu.Unlock()
-		return ctx, why.refusal(retry)
+		return ctx, sharedRate.refusal(retry)
 	}
-	w, holds, why, retry := l.take(ctx, call, s, n, key, now, asked)
+	w, holds, why, retry := l.take(ctx, call, s, n, key, now, said)
 	if w == nil {
 		s.outcomes[why]++
 	}
@@ -151,25 +159,54 @@ func (l *Limiter) Admit(ctx context.Context, call *protocols.Call) (context.Cont
 	return ctx, nil
 }
 
-// ask asks other instances, if there are any. It is sharedRate, and for how long, if they
-// say no, and not asked if nobody answers.
-func (l *Limiter) ask(ctx context.Context, call *protocols.Call) (asked bool, why outcome, retry time.Duration) {
+// answer is what other instances say.
+type answer uint8
+
+const (
+	notAsked answer = iota
+	noAnswer
+	yes
+	no
+)
+
+// ask asks other instances, if there are any, and tells them of calls that this one has let in
+// while it could not.
+func (l *Limiter) ask(ctx context.Context, call *protocols.Call, s *shard, key uint64) (a answer, retry time.Duration) {
 	n := l.numbers.Load()
 	if n.shared == nil || n.shared.down.Load() {
-		return false, admitted, 0
+		return notAsked, 0
 	}
-	allowed, retry, err := n.shared.take(ctx, l.sharedKey(call), n)
+	owed := s.owes(n, key, 0)
+	allowed, retry, err := n.shared.take(ctx, l.sharedKey(call), n, 1+owed)
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return false, gone, 0
-	case err != nil && n.failClosed:
-		return false, storeDown, 0
 	case err != nil:
-		return false, admitted, 0
+		a = noAnswer
 	case !allowed:
-		return true, sharedRate, retry
+		a = no
+	default:
+		return yes, 0
 	}
-	return true, admitted, 0
+	if owed > 0 {
+		s.owes(n, key, owed)
+	}
+	return a, retry
+}
+
+// owes takes the number of calls that others do not know of, or adds to it.
+func (s *shard) owes(n *numbers, key uint64, more int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.table.find(key)
+	if i < 0 {
+		return 0
+	}
+	e := &s.table.entries[i]
+	owed := e.owed
+	e.owed = 0
+	if more > 0 {
+		e.owed = min(owed+more, n.burst)
+	}
+	return owed
 }
 
 // look says whether a call may come, as far as its rate is concerned and there is room.
@@ -186,13 +223,18 @@ func (s *shard) look(n *numbers, key uint64, now int64) (i int32, why outcome, r
 	return i, admitted, 0
 }
 
-// spend makes a caller pay for a call.
-func (s *shard) spend(n *numbers, i int32, key uint64, now int64) {
+// spend makes a caller pay for a call. What others were not asked for they are told of with the
+// next one. If they have not answered, they may know.
+func (s *shard) spend(n *numbers, i int32, key uint64, now int64, said answer) {
 	if n.interval == 0 {
 		return
 	}
 	tat := max(s.table.tat(i), now) + n.interval
 	s.table.set(i, key, min(tat, now+n.tolerance+n.interval), now)
+	if n.shared != nil && said == notAsked {
+		e := &s.table.entries[s.table.find(key)]
+		e.owed = min(e.owed+1, n.burst)
+	}
 }
 
 func (s *shard) count(o outcome) {

@@ -29,7 +29,7 @@ type Options struct {
 	// FailClosed refuses calls while Shared cannot be asked. Else this instance counts alone:
 	// a caller may then have the whole rate of each.
 	FailClosed bool
-	// Keys is how many callers' rates are remembered; about 40 bytes each. Zero means 100,000.
+	// Keys is how many callers' rates are remembered; about 80 bytes each. Zero means 100,000.
 	Keys int
 }
 

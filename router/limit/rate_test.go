@@ -33,6 +33,16 @@ func TestParseRate(t *testing.T) {
 	}
 }
 
+// An interval that was cut off would let in more than the rate.
+func TestIntervalIsRoundedUp(t *testing.T) {
+	if got := (Rate{3, time.Second}).Interval(); got != 333_333_334 {
+		t.Errorf("%d ns", got)
+	}
+	if got := (Rate{4, time.Second}).Interval(); got != 250_000_000 {
+		t.Errorf("%d ns", got)
+	}
+}
+
 func TestBurstOfARate(t *testing.T) {
 	for s, want := range map[string]int{"50/s": 50, "1000/m": 16, "10/h": 1, "1/s": 1} {
 		r, err := ParseRate(s)

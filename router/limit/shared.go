@@ -9,9 +9,10 @@ import (
 
 // Store counts for several instances. router/redisstore has one.
 type Store interface {
-	// Take takes n calls of a key's, whose rate and burst are those, if it may have
-	// them; else retryAfter is when it may. With n = 0 it only looks. It must return when
-	// ctx ends, and be safe for concurrent use.
+	// Take takes n calls of a key's, whose rate and burst are those, if it may have one;
+	// else retryAfter is when it may. What is more than one has been made while nobody could be
+	// asked, at most a burst. With n = 0 it only looks. It must return when ctx ends,
+	// and be safe for concurrent use.
 	Take(ctx context.Context, key string, rate Rate, burst, n int) (allowed bool, retryAfter time.Duration, err error)
 }
 
@@ -68,11 +69,11 @@ func (s *Shared) Down() bool { return s.down.Load() }
 // Failed counts the calls that had an error or no answer from the store.
 func (s *Shared) Failed() uint64 { return s.failed.Load() }
 
-// take asks the store for a call.
-func (s *Shared) take(ctx context.Context, key string, n *numbers) (allowed bool, retry time.Duration, err error) {
+// take asks the store for a call, and tells it of those before.
+func (s *Shared) take(ctx context.Context, key string, n *numbers, calls int) (allowed bool, retry time.Duration, err error) {
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	allowed, retry, err = s.store.Take(asking, key, n.rate, n.burst, 1)
+	allowed, retry, err = s.store.Take(asking, key, n.rate, n.burst, calls)
 	if err != nil && ctx.Err() == nil {
 		s.failed.Add(1)
 		if s.down.CompareAndSwap(false, true) {

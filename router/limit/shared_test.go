@@ -19,6 +19,7 @@ type fakeStore struct {
 	err    error
 	asked  []string
 	looked int
+	told   int
 	tat    map[string]time.Time
 }
 
@@ -60,12 +61,12 @@ func (f *fakeStore) Take(ctx context.Context, key string, rate Rate, burst, n in
 	if tat.Before(now) {
 		tat = now
 	}
-	tat = tat.Add(time.Duration(n) * rate.Interval())
-	if early := tat.Sub(now) - time.Duration(burst)*rate.Interval(); early > 0 {
+	if early := tat.Sub(now) - time.Duration(burst-min(n, 1))*rate.Interval(); early > 0 {
 		return false, early, nil
 	}
 	if n > 0 {
-		f.tat[key] = tat
+		f.tat[key] = tat.Add(time.Duration(n) * rate.Interval())
+		f.told += n - 1
 	}
 	return true, 0, nil
 }
@@ -207,6 +208,80 @@ func now2(t *testing.T, l *Limiter) {
 	t.Helper()
 	_, err := l.Admit(t.Context(), byAlice())
 	refusal(t, err)
+}
+
+// What an instance lets in while it can ask nobody, up to a burst, the others hear of.
+func TestOthersAreToldOfCallsThatWereNotAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := share(t)
+		o := Options{Name: "api", Rate: Rate{10, time.Second}, Burst: 4, Shared: s}
+		a := newLimiter(t, o)
+		f.set(0, errors.New("gone"))
+		for range 4 { // the first asks in vain, and the store may have counted it
+			if r, _ := admit(t, a); r != nil {
+				t.Fatal(r)
+			}
+		}
+		mustRefuse(t, a, byAlice(), protocols.ReasonTooMany)
+		synctest.Wait() // a probe has failed
+		f.set(0, nil)
+		for s.Down() {
+			time.Sleep(100 * time.Millisecond)
+			if r, _ := admit(t, a); r != nil {
+				t.Fatal(r)
+			}
+			synctest.Wait()
+		}
+		// A store that says no has not taken note of them.
+		time.Sleep(time.Second)
+		for b := newLimiter(t, o); ; {
+			if r, _ := admit(t, b); r != nil {
+				break
+			}
+		}
+		if r, _ := admit(t, a); r == nil || a.Stats().Calls["shared_rate"] != 1 || f.told != 0 {
+			t.Fatalf("%v, told of %d, %v", r, f.told, a.Stats().Calls)
+		}
+		time.Sleep(time.Second)
+		if r, _ := admit(t, a); r != nil || f.told != 4 {
+			t.Fatalf("%v, told of %d", r, f.told)
+		}
+		// And no more than once.
+		time.Sleep(time.Second)
+		if r, _ := admit(t, a); r != nil || f.told != 4 {
+			t.Fatalf("%v, told of %d", r, f.told)
+		}
+	})
+}
+
+// forgetful is a store that has forgotten everything.
+type forgetful struct{}
+
+func (forgetful) Take(context.Context, string, Rate, int, int) (bool, time.Duration, error) {
+	time.Sleep(time.Millisecond)
+	return true, 0, nil
+}
+
+// Calls that were asked for together, and let in by a store that has lost its data, cost no more than
+// a caller may owe.
+func TestStoreThatForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := Share(forgetful{})
+		t.Cleanup(s.Close)
+		l := newLimiter(t, Options{Name: "api", Rate: Rate{10, time.Second}, Burst: 2, Shared: s})
+		var work sync.WaitGroup
+		for range 5 {
+			work.Go(func() {
+				if r, _ := admit(t, l); r != nil {
+					t.Error(r)
+				}
+			})
+		}
+		work.Wait()
+		if r := mustRefuse(t, l, byAlice(), protocols.ReasonTooMany); r.RetryAfter > 100*time.Millisecond {
+			t.Errorf("retry after %s", r.RetryAfter)
+		}
+	})
 }
 
 // A caller who goes away says nothing of the store.

@@ -20,6 +20,7 @@ type entry struct {
 	key   uint64
 	tat   int64
 	floor int64
+	owed  int // calls that a store does not know of
 }
 
 // find gives a key's entry; -1 if there is none.
@@ -46,7 +47,7 @@ func (t *table) set(i int32, key uint64, tat, now int64) {
 	case len(t.entries) < t.most:
 		t.index[key] = int32(len(t.entries))
 		t.heap = append(t.heap, int32(len(t.entries)))
-		t.entries = append(t.entries, entry{key, tat, tat})
+		t.entries = append(t.entries, entry{key, tat, tat, 0})
 		t.up(len(t.heap) - 1)
 	default:
 		i = t.first()
@@ -55,7 +56,7 @@ func (t *table) set(i int32, key uint64, tat, now int64) {
 		}
 		delete(t.index, t.entries[i].key)
 		t.index[key] = i
-		t.entries[i] = entry{key, tat, tat}
+		t.entries[i] = entry{key, tat, tat, 0}
 		t.down(0)
 	}
 }

@@ -8,12 +8,12 @@ import (
 	"github.com/oneport-edge/oneport/protocols"
 )
 
-// take takes a place, or one in the queue, if there is a bound. asked says that other
-// instances have counted the call. The shard is locked.
-func (l *Limiter) take(ctx context.Context, call *protocols.Call, s *shard, n *numbers, key uint64, now int64, asked bool) (w *waiter, holds bool, why outcome, retry time.Duration) {
+// take takes a place, or one in the queue, if there is a bound. said is what other
+// instances say. The shard is locked.
+func (l *Limiter) take(ctx context.Context, call *protocols.Call, s *shard, n *numbers, key uint64, now int64, said answer) (w *waiter, holds bool, why outcome, retry time.Duration) {
 	i, why, retry := s.look(n, key, now)
 	room := s.room(n, key)
-	if why == overRate && asked { // others say that it may
+	if why == overRate && said == yes { // others say that it may
 		why, retry = admitted, 0
 		if room == filled {
 			why = queueFull
@@ -27,7 +27,7 @@ func (l *Limiter) take(ctx context.Context, call *protocols.Call, s *shard, n *n
 	if why != admitted {
 		return nil, false, why, retry
 	}
-	s.spend(n, i, key, now)
+	s.spend(n, i, key, now, said)
 	switch {
 	case room == taken:
 		w = &waiter{ready: make(chan struct{})}

@@ -98,19 +98,33 @@ func (h *house) quantiles() (half, most, all time.Duration) {
 	return half, most, all
 }
 
-func within(t *testing.T, what string, got, want, percent float64) {
+// measure looks whether the rate is held within 2 %, over 5 s. Where a machine is so busy that answers
+// are late, those calls are each instance's own to decide; then it looks again.
+func (h *house) measure(t *testing.T, what string, extra float64) {
 	t.Helper()
-	t.Logf("%s: %.0f, want %.0f: %+.2f %%", what, got, want, 100*(got-want)/want)
-	if got > want*(1+percent/100) || got < want*(1-percent/100) {
-		t.Errorf("%s: %.0f, want %.0f within %g %%", what, got, want, percent)
+	const tries = 3
+	for i := range tries {
+		h.admitted.Store(0)
+		late := h.shared[0].Failed() + h.shared[1].Failed()
+		begun := time.Now()
+		h.run(t, 5*time.Second)
+		got, want := float64(h.admitted.Load()), extra+perSecond*time.Since(begun).Seconds()
+		late = h.shared[0].Failed() + h.shared[1].Failed() - late
+		t.Logf("%s: %.0f calls in 5 s, want %.0f: %+.2f %%; %d found Redis late", what, got, want, 100*(got-want)/want, late)
+		if got < want*1.02 && got > want*0.98 {
+			return
+		}
+		if late == 0 || i == tries-1 {
+			t.Errorf("%s: %.0f, want %.0f within 2 %%", what, got, want)
+			return
+		}
+		extra = 0
 	}
 }
 
 func TestTwoInstancesHoldOneRate(t *testing.T) {
 	h := startHouse(t, startRedis(t), false)
-	begun := time.Now()
-	h.run(t, 5*time.Second)
-	within(t, "calls in 5 s", float64(h.admitted.Load()), burst+perSecond*time.Since(begun).Seconds(), 2)
+	h.measure(t, "together", burst)
 	half, most, all := h.quantiles()
 	t.Logf("a call took %s, 99 %% of them less than %s, all less than %s; %d found the store dead or slow",
 		half, most, all, h.shared[0].Failed()+h.shared[1].Failed())
@@ -121,9 +135,9 @@ func TestTwoInstancesHoldOneRate(t *testing.T) {
 
 func TestRedisGoesAndComesBack(t *testing.T) {
 	for _, tt := range []struct {
-		name     string
-		go_, come func(t *testing.T, r *redis)
-		closed   bool
+		name       string
+		goes, come func(t *testing.T, r *redis)
+		closed     bool
 	}{
 		{"killed", func(_ *testing.T, r *redis) { r.kill() }, func(t *testing.T, r *redis) { r.start(t) }, false},
 		{"stopped", func(t *testing.T, r *redis) { r.signal(t, syscall.SIGSTOP) }, func(t *testing.T, r *redis) { r.signal(t, syscall.SIGCONT) }, false},
@@ -138,7 +152,7 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 
 			// It goes while calls are under way.
 			h.admitted.Store(0)
-			gone := time.AfterFunc(100*time.Millisecond, func() { tt.go_(t, r) })
+			gone := time.AfterFunc(100*time.Millisecond, func() { tt.goes(t, r) })
 			h.run(t, 3*time.Second)
 			gone.Stop()
 			half, most, all = h.quantiles()
@@ -163,11 +177,8 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 			if most > 5*time.Millisecond {
 				t.Errorf("one in a hundred took more than %s", most)
 			}
-			h.admitted.Store(0)
 			h.failed.Store(0)
-			begun := time.Now()
-			h.run(t, 5*time.Second)
-			within(t, "calls in 5 s after it", float64(h.admitted.Load()), perSecond*time.Since(begun).Seconds(), 2)
+			h.measure(t, "after it", 0)
 			// On a busy machine an answer may be late at any time, and then closed means closed.
 			n, calls := h.failed.Load(), int64(len(h.took))
 			if t.Logf("%d of %d calls failed", n, calls); n > 0 && !tt.closed || n > calls/100 {

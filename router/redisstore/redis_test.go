@@ -41,7 +41,7 @@ func newRedis(t *testing.T, args ...string) *redis {
 		}
 		t.Skip("there is no redis-server here; make test-clients installs it")
 	}
-	dir, err := os.MkdirTemp("", "redis") // t.TempDir's may be too long for a socket
+	dir, err := os.MkdirTemp("", "redis") //nolint:usetesting // t.TempDir's name may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,7 @@ type Store struct {
 	ctx    context.Context //nolint:containedctx // of commands, which go on when their callers have left
 	cancel context.CancelFunc
 	open   atomic.Int64 // commands
+	most   int64        // of them
 
 	dial   sync.Mutex // guards client; held while it first connects
 	client rueidis.Client
@@ -66,7 +67,7 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{option: option, take: rueidis.NewLuaScript(gcra)}
+	s := &Store{option: option, take: rueidis.NewLuaScript(gcra), most: inFlight}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -168,7 +169,7 @@ func (s *Store) do(ctx context.Context, f func(ctx context.Context, c rueidis.Cl
 	if err := ctx.Err(); err != nil {
 		return rueidis.RedisResult{}, err
 	}
-	if s.open.Add(1) > inFlight {
+	if s.open.Add(1) > s.most {
 		s.open.Add(-1)
 		return rueidis.RedisResult{}, errBusy
 	}

@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -146,10 +147,20 @@ func FuzzParseAnswer(f *testing.F) {
 // serve is a service that answers by f until the test ends.
 func serve(t *testing.T, f func(ctx context.Context, method string, question []byte) ([]byte, error)) *Service {
 	t.Helper()
+	service, listen := serveAt(t, f)
+	listen()
+	return service
+}
+
+// serveAt is the same, and begins when it is told to.
+func serveAt(t *testing.T, f func(ctx context.Context, method string, question []byte) ([]byte, error)) (_ *Service, listen func()) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	addr := ln.Addr().String()
+	ln.Close()
 	server := grpc.NewServer(grpc.ForceServerCodecV2(wire{}), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
 		var question []byte
 		if err := s.RecvMsg(&question); err != nil {
@@ -162,18 +173,40 @@ func serve(t *testing.T, f func(ctx context.Context, method string, question []b
 		}
 		return s.SendMsg(&answer)
 	}))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(ln)
-	}()
-	t.Cleanup(func() { server.Stop(); <-done })
-	service, err := New(Options{Target: ln.Addr().String()})
+	var done sync.WaitGroup
+	t.Cleanup(done.Wait)
+	t.Cleanup(server.Stop)
+	service, err := New(Options{Target: addr})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = service.Close() })
-	return service
+	return service, func() {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done.Go(func() { _ = server.Serve(ln) })
+	}
+}
+
+// A service that comes late, or back, is asked again soon.
+func TestServiceComesBack(t *testing.T) {
+	service, listen := serveAt(t, func(context.Context, string, []byte) ([]byte, error) { return []byte(field(1)), nil })
+	g := guard(t, service, time.Second)
+	for range 10 {
+		if _, err := g.Admit(t.Context(), callOf(t)); err == nil {
+			t.Fatal("nobody is there, and lets in")
+		}
+	}
+	listen()
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := g.Admit(t.Context(), callOf(t)); err == nil {
+			return
+		} else if time.Since(begun) > 10*time.Second {
+			t.Fatalf("still %v", err)
+		}
+	}
 }
 
 func guard(t *testing.T, s *Service, timeout time.Duration) *auth.Forward {

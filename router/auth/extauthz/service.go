@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding"
@@ -47,6 +48,12 @@ func New(opts Options) (*Service, error) {
 		grpc.WithTransportCredentials(creds),
 		grpc.WithUserAgent("oneport"),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithNoProxy(), // the environment is for the process to read
+		// By itself gRPC would wait for up to two minutes before it tries again, and nobody would be let in.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer), grpc.ForceCodecV2(wire{})),
 	}, opts.Dial...)
 	conn, err := grpc.NewClient(opts.Target, dial...)
