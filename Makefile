@@ -82,7 +82,7 @@ attacks: ## ten seconds of each attack on a running port; minutes, and not on a 
 	go test -tags $(TAGS),attacks -count=1 -timeout 30m -v ./internal/attacks
 
 .PHONY: faults
-faults: ## one of three servers killed, stopped and slowed under load; a minute and a half
+faults: ## one of three servers killed, stopped and slowed under load; 10,000 WebSockets and a flood; minutes
 	go test -tags $(TAGS),faults -count=1 -timeout 10m -v ./internal/faults
 
 .PHONY: bench
@@ -92,6 +92,10 @@ bench: ## compare the port with the same handlers on ports of their own
 .PHONY: bench-proxy
 bench-proxy: build ## compare oneport serve with nginx and HAProxy, if they are installed (ROUNDS=5 at least)
 	go run -tags $(TAGS) ./bench -only proxy -oneport ./oneport -rounds $(ROUNDS)
+
+.PHONY: bench-guards
+bench-guards: build ## compare oneport serve with and without a token checked and calls counted
+	go run -tags $(TAGS) ./bench -only guards -oneport ./oneport -rounds $(ROUNDS)
 
 .PHONY: docs
 docs: ## write the reference of oneport.yaml, its JSON Schema, and the outputs of router/config/testdata

@@ -178,14 +178,18 @@ type interval struct {
 // resamples is how often the bootstrap draws.
 const resamples = 10_000
 
-// ratios is the median of the paired ratios a[i]/b[i], with a percentile
-// bootstrap (Efron 1979) of it. The random numbers are always the same: the
-// same figures give the same interval.
+// ratios is the median of the paired ratios a[i]/b[i], with its interval.
 func ratios(a, b []float64) interval {
 	r := make([]float64, len(a))
 	for i := range a {
 		r[i] = a[i] / b[i]
 	}
+	return bootstrap(r)
+}
+
+// bootstrap is the median of r with a percentile bootstrap (Efron 1979) of it. The
+// random numbers are always the same: the same figures give the same interval.
+func bootstrap(r []float64) interval {
 	random := rand.New(rand.NewPCG(1, 2))
 	medians := make([]float64, resamples)
 	draw := make([]float64, len(r))

@@ -149,7 +149,7 @@ func (h *house) startEdge(ctx context.Context, e program, flags []string) (*serv
 	if err != nil {
 		return nil, err
 	}
-	if e.name == onOneport && len(flags) > 1 && flags[1] != "" {
+	if isOneport(e.name) && len(flags) > 1 && flags[1] != "" {
 		return h.spawn(ctx, e.name, append(flags, "-config", file)...)
 	}
 	cmd := exec.CommandContext(ctx, h.programs[e.name], append(e.args, file)...)
@@ -197,19 +197,29 @@ func (h *house) configure(ctx context.Context, e program, addr string) (string, 
 	return file, os.WriteFile(file, text.Bytes(), 0o600)
 }
 
+// oneport builds the binary, unless there is one.
+func (h *house) oneport(ctx context.Context, binary string) (string, error) {
+	if binary != "" {
+		return binary, nil
+	}
+	binary = filepath.Join(h.dir, "oneport")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "nomsgpack", "-ldflags", "-s -w",
+		"-o", binary, "github.com/oneport-edge/oneport/cmd/oneport")
+	build.Stderr = h.stderr
+	if err := build.Run(); err != nil {
+		return "", fmt.Errorf("building oneport: %w", err)
+	}
+	return binary, nil
+}
+
 // findEdges looks for the programs, builds oneport if it must, and finds out
 // what each edge can do. It gives their versions.
 func (h *house) findEdges(ctx context.Context, binary string) (versions []string, err error) {
-	h.programs = map[string]string{onOneport: binary}
-	if binary == "" {
-		h.programs[onOneport] = filepath.Join(h.dir, "oneport")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "nomsgpack", "-ldflags", "-s -w",
-			"-o", h.programs[onOneport], "github.com/oneport-edge/oneport/cmd/oneport")
-		build.Stderr = h.stderr
-		if err := build.Run(); err != nil {
-			return nil, fmt.Errorf("building oneport: %w", err)
-		}
+	binary, err = h.oneport(ctx, binary)
+	if err != nil {
+		return nil, err
 	}
+	h.programs[onOneport] = binary
 	for _, name := range []string{onNginx, onHAProxy} {
 		if h.programs[name], err = lookPath(name); err != nil {
 			return nil, fmt.Errorf("%w; the comparison needs both: apt-get install nginx haproxy (Debian, Ubuntu), dnf install nginx haproxy (Fedora)", err)

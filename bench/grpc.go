@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
 )
@@ -30,6 +31,9 @@ func dialGRPC(h *house, addr string) (*grpc.ClientConn, error) {
 // after the other.
 func openUnary(conns int, message string) opener {
 	return func(ctx context.Context, h *house, addr string) (load, error) {
+		if h.token != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", h.authorization())
+		}
 		return openClients(conns, func() (client, error) {
 			conn, err := dialGRPC(h, addr)
 			if err != nil {

@@ -61,7 +61,7 @@ func openHTTP2(streams int, method, path, contentType, body, want string) opener
 			if err != nil {
 				return nil, err
 			}
-			s := newHTTP2(c, method, path, contentType, body, want)
+			s := newHTTP2(c, h.authorization(), method, path, contentType, body, want)
 			s.streams = streams
 			s.greet()
 			return s, s.flush()
@@ -69,7 +69,7 @@ func openHTTP2(streams int, method, path, contentType, body, want string) opener
 	}
 }
 
-func newHTTP2(c *tls.Conn, method, path, contentType, body, want string) *http2 {
+func newHTTP2(c *tls.Conn, authorization, method, path, contentType, body, want string) *http2 {
 	fields := [][2]string{
 		{":method", method},
 		{":scheme", "https"},
@@ -77,7 +77,7 @@ func newHTTP2(c *tls.Conn, method, path, contentType, body, want string) *http2 
 		{":path", path},
 		{"user-agent", "bench/1"},
 		{"accept", contentType},
-		{"authorization", "Bearer 0123456789abcdef"},
+		{"authorization", authorization},
 	}
 	if body != "" {
 		fields = append(fields, [2]string{"content-type", contentType})
@@ -131,13 +131,21 @@ func (s *http2) block() (b []byte) {
 			b = append(b, 0x80|byte(62+len(s.fields)-1-i))
 			continue
 		}
-		b = append(b, 0x40, byte(len(f[0])))
-		b = append(b, f[0]...)
-		b = append(b, byte(len(f[1])))
-		b = append(b, f[1]...)
+		b = append(b, 0x40)
+		for _, s := range f {
+			b = append(appendLength(b, len(s)), s...)
+		}
 	}
 	s.indexed = true
 	return b
+}
+
+// appendLength adds the length of a string that is not Huffman-coded (RFC 7541, 5.1 and 5.2).
+func appendLength(b []byte, n int) []byte {
+	if n < 127 {
+		return append(b, byte(n))
+	}
+	return binary.AppendUvarint(append(b, 127), uint64(n-127))
 }
 
 func (s *http2) do(n int) error {

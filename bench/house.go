@@ -31,6 +31,8 @@ type house struct {
 	hybrid   map[string]bool    // edges that can do X25519MLKEM768
 	// curves, if there are any, are all that clients offer; then they insist on one of them, on TLS 1.3 and on AES-128-GCM.
 	curves []tls.CurveID
+	// token is what clients bring as their Authorization; "" is one that nobody looks at.
+	token string
 }
 
 func newHouse(stderr io.Writer) (*house, error) {
@@ -42,7 +44,7 @@ func newHouse(stderr io.Writer) (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &house{stderr: stderr, exe: exe, dir: dir, roots: x509.NewCertPool(), behind: map[string]*server{}, hybrid: map[string]bool{}}
+	h := &house{stderr: stderr, exe: exe, dir: dir, roots: x509.NewCertPool(), behind: map[string]*server{}, programs: map[string]string{}, hybrid: map[string]bool{}}
 	source := certs.Dev(dir)
 	if err := source.Load(); err != nil {
 		h.close()
@@ -96,7 +98,7 @@ type server struct {
 
 // start starts a server process and waits until it listens.
 func (h *house) start(ctx context.Context, name string, flags ...string) (*server, error) {
-	for _, e := range edges() {
+	for _, e := range slices.Concat(edges(), guardEdges()) {
 		if e.name == name {
 			return h.startEdge(ctx, e, flags)
 		}
@@ -131,7 +133,7 @@ func (h *house) spawn(ctx context.Context, name string, flags ...string) (*serve
 
 // ask puts a question to the server.
 func (s *server) ask(question string) (state, error) {
-	if s.foreign || s.name == onOneport && question == askCPU { // by the same measure as those it is compared with
+	if s.foreign || isOneport(s.name) && question == askCPU { // by the same measure as those it is compared with
 		return s.askForeign(question)
 	}
 	if _, err := io.WriteString(s.questions, question+"\n"); err != nil {

@@ -82,13 +82,13 @@ type http1 struct {
 }
 
 func openHTTP1(method, path, body, want string) opener {
-	request := method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\nAccept: application/json\r\n" +
-		"Accept-Encoding: gzip\r\nAuthorization: Bearer 0123456789abcdef\r\n"
+	head := method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\nAccept: application/json\r\n" +
+		"Accept-Encoding: gzip\r\n"
 	if body != "" {
-		request += "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n"
+		head += "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n"
 	}
-	request += "\r\n" + body
 	return func(ctx context.Context, h *house, addr string) (load, error) {
+		request := head + "Authorization: " + h.authorization() + "\r\n\r\n" + body
 		return openClients(connections, func() (client, error) {
 			c, err := dialTLS(ctx, h, addr, "http/1.1")
 			if err != nil {
@@ -158,11 +158,12 @@ type socket struct {
 
 // upgradeRequest opens a WebSocket (RFC 6455, 4.1). The key need not be random here.
 const upgradeRequest = "GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
-// upgrade makes a WebSocket of a connection.
-func upgrade(c *tls.Conn, path string) (*bufio.Reader, error) {
-	if _, err := fmt.Fprintf(c, upgradeRequest, path); err != nil {
+// upgrade makes a WebSocket of a connection. fields are more of the request's, each
+// with its line's end.
+func upgrade(c net.Conn, path, fields string) (*bufio.Reader, error) {
+	if _, err := fmt.Fprintf(c, upgradeRequest+fields+"\r\n", path); err != nil {
 		return nil, err
 	}
 	r := bufio.NewReaderSize(c, 512)
@@ -175,10 +176,11 @@ func upgrade(c *tls.Conn, path string) (*bufio.Reader, error) {
 
 // Opcodes with FIN set, and where they differ the mask bit (RFC 6455, 5.2).
 const (
-	finText = 0x81
-	finPing = 0x89
-	finPong = 0x8a
-	masked  = 0x80
+	finText  = 0x81
+	finPing  = 0x89
+	finPong  = 0x8a
+	finClose = 0x88
+	masked   = 0x80
 )
 
 // frameOf is a client's frame.
@@ -198,7 +200,7 @@ func openWebSocket(path, message string) opener {
 			if err != nil {
 				return nil, err
 			}
-			r, err := upgrade(c, path)
+			r, err := upgrade(c, path, h.authorized())
 			if err != nil {
 				_ = c.Close()
 				return nil, err

@@ -206,7 +206,7 @@ func openSocket(ctx context.Context, h *house, _, addr string) (*tls.Conn, *bufi
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := upgrade(conn, "/ws")
+	r, err := upgrade(conn, "/ws", "")
 	if err != nil {
 		_ = conn.Close()
 	}
@@ -219,7 +219,7 @@ func openBoth(ctx context.Context, h *house, server, addr string) (*tls.Conn, *b
 	if err != nil {
 		return nil, nil, err
 	}
-	first := newHTTP2(c, "GET", "/api/hello", "application/json", "", helloAnswer)
+	first := newHTTP2(c, h.authorization(), "GET", "/api/hello", "application/json", "", helloAnswer)
 	first.greet()
 	if err := first.do(1); err != nil {
 		_ = c.Close()
@@ -227,7 +227,7 @@ func openBoth(ctx context.Context, h *house, server, addr string) (*tls.Conn, *b
 	}
 	if server == onPort {
 		msg := grpcFrame()
-		second := newHTTP2(c, "POST", "/oneport.echo.v1.Echo/Unary", "application/grpc", msg, msg)
+		second := newHTTP2(c, h.authorization(), "POST", "/oneport.echo.v1.Echo/Unary", "application/grpc", msg, msg)
 		second.r, second.next = first.r, first.next
 		if err := second.do(1); err != nil {
 			_ = c.Close()

@@ -17,6 +17,7 @@ type report struct {
 	Comparisons []*comparison `json:"comparisons,omitempty"`
 	Memory      []*memory     `json:"memory,omitempty"`
 	Edges       *proxied      `json:"edges,omitempty"`
+	Guards      []*surcharge  `json:"guards,omitempty"`
 }
 
 func newReport(args string) *report {
@@ -88,6 +89,9 @@ func (r *report) table() string {
 	}
 	if r.Edges != nil {
 		r.Edges.table(&b)
+	}
+	if len(r.Guards) > 0 {
+		surcharges(&b, r.Guards)
 	}
 	return b.String()
 }

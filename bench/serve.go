@@ -83,7 +83,7 @@ func serveOn(ctx context.Context, o *options, source *certs.DevSource, ln net.Li
 		return srv.Serve(ln)
 	case onApp:
 		return (&http.Server{Handler: newApp()}).Serve(ln)
-	case onOneport: // for profiles alone; without it is the binary
+	case onOneport, onBare, onGuarded: // for profiles alone; without it is the binary
 		cfg, err := config.Load(o.config)
 		if err != nil {
 			return err

@@ -131,6 +131,9 @@ func (c *Call) Begin(ctx context.Context, id ID, traceparent string) context.Con
 	return (*callContext)(c)
 }
 
+// Context is what [Call.Begin] has returned.
+func (c *Call) Context() context.Context { return (*callContext)(c) }
+
 // OnDone registers f to run when the call has ended, the last registered
 // first. If it has ended already, f runs at once with a zero Result.
 func (c *Call) OnDone(f func(Result)) {

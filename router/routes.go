@@ -2,6 +2,7 @@ package router
 
 import (
 	"cmp"
+	"net/http"
 	"net/url"
 	"path"
 	"strings"
@@ -88,6 +89,8 @@ type Route struct {
 	Redirect string
 	// RedirectStatus is the answer's status; zero means 308.
 	RedirectStatus int
+	// Handler answers in this process instead, behind Guards. For Path alone.
+	Handler http.Handler
 }
 
 // kinds is what a route takes.

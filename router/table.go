@@ -100,6 +100,8 @@ func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) ht
 		return w.CORS.handler()
 	case w.Redirect != "":
 		return w.redirect(p)
+	case w.own != nil:
+		return w.own
 	default:
 		return w.to().web
 	}
@@ -114,7 +116,7 @@ func (t *table) stream(r *h2.Request, a *asked) h2.Backend {
 	}
 	w := t.find(protocols.HTTP, a)
 	switch {
-	case w == nil, w.Redirect != "", slash && !w.EncodedSlash:
+	case w == nil, w.Redirect != "", w.own != nil, slash && !w.EncodedSlash:
 		return nil
 	case w.CORS != nil && isPreflight(a.method, r):
 		return w.CORS.stream(r)

@@ -18,6 +18,10 @@ func (r *Route) Validate() error {
 		return fmt.Errorf("router: %q names no gRPC service: want pkg.Service, pkg.Service/Method or *", r.GRPC)
 	case r.Redirect != "":
 		return r.validateRedirect()
+	case r.Handler != nil && (r.Path == "" || r.To != nil || len(r.Split) > 0):
+		return fmt.Errorf("router: route %q has a Handler: that is for Path, and instead of To", r)
+	case r.Handler != nil:
+		return nil
 	}
 	return r.validateTo()
 }

@@ -43,7 +43,8 @@ type way struct {
 	request, response *edits
 	plain             bool // nothing is changed, and there is no fallback
 	shares            []*dest
-	total             int // of the weights
+	own               http.Handler // answers in this process; nil if the route leads elsewhere
+	total             int          // of the weights
 }
 
 // dest is an upstream of a route.
@@ -61,6 +62,9 @@ func (s *Server) newWay(r *Route) *way {
 	w := &way{Route: r, request: r.Request.compile(), response: r.Response.compile()}
 	w.plain = w.request == nil && w.response == nil && w.CORS == nil && w.Rewrite == "" && w.RewriteHost == "" &&
 		w.AnswerTimeout == 0 && w.Fallback == nil && w.Mirror == nil
+	if r.Handler != nil {
+		w.own = rest.Guarded(r.Handler, r.Guards, s.Log)
+	}
 	for _, share := range r.shares() {
 		d := &dest{way: w, up: share.To, weight: share.Weight}
 		d.stream, d.web = d.newStream(), rest.Guarded(d, r.Guards, s.Log)

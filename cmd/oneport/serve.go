@@ -159,18 +159,28 @@ func (w *watched) look(asked bool) string {
 		return ""
 	}
 	w.tried = text
-	if bytes.Equal(text, w.loaded) {
+	same := bytes.Equal(text, w.loaded)
+	if same && !asked {
 		w.log.Info("configuration unchanged", "file", w.file)
-		return "serving; configuration unchanged"
+		return unchanged
 	}
-	if !reload(w.file, text, w.edge, w.log) {
-		return "serving; the configuration has mistakes, the old one stays"
+	status := reload(w.file, text, same, w.edge, w.log)
+	if status != mistakes {
+		w.loaded = text
 	}
-	w.loaded = text
-	return "serving; configuration loaded"
+	return status
 }
 
-func reload(file string, text []byte, e *edge.Edge, log *slog.Logger) bool {
+// What systemctl status shows of a reload.
+const (
+	loaded    = "serving; configuration loaded"
+	unchanged = "serving; configuration unchanged"
+	mistakes  = "serving; the configuration has mistakes, the old one stays"
+)
+
+// reload loads a file; same says that its text is the one that is in effect. The files of
+// keys that it names may have changed all the same.
+func reload(file string, text []byte, same bool, e *edge.Edge, log *slog.Logger) (status string) {
 	cfg, err := config.Parse(file, text)
 	var plan edge.Plan
 	if err != nil {
@@ -182,12 +192,16 @@ func reload(file string, text []byte, e *edge.Edge, log *slog.Logger) bool {
 		var bad *config.Error
 		if !errors.As(err, &bad) {
 			log.Error("configuration not loaded, the old one stays", "err", err)
-			return false
+			return mistakes
 		}
 		for _, problem := range bad.Problems {
 			log.Error("configuration not loaded, the old one stays", "err", problem.Error())
 		}
-		return false
+		return mistakes
+	}
+	if same && len(plan.Guards) == 0 {
+		log.Info("configuration unchanged", "file", file)
+		return unchanged
 	}
 	for _, w := range cfg.Warnings {
 		log.Warn(w.Error())
@@ -196,5 +210,5 @@ func reload(file string, text []byte, e *edge.Edge, log *slog.Logger) bool {
 		log.Warn("some changes take effect at the next start", "keys", strings.Join(plan.Restart, ", "))
 	}
 	log.Info("configuration loaded", append([]any{"file", file, "upstreams", len(cfg.Upstreams), "routes", len(cfg.Routes)}, plan.Attrs()...)...)
-	return true
+	return loaded
 }

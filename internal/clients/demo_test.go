@@ -48,6 +48,8 @@ func TestClients(t *testing.T) {
 	t.Run("chromium", func(t *testing.T) { t.Logf("\n%s", d.node(t, "browser")) })
 	t.Run("proxy", d.proxy)
 	t.Run("tunnels", d.tunnels)
+	t.Run("guards", d.guards)
+	t.Run("planted", d.planted)
 	t.Run("whoami", d.whoami)
 	t.Run("drain", d.drain)
 	d.ended(t)

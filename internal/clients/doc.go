@@ -10,6 +10,12 @@
 // connected. The scripts are in node and python; each is one program's, takes
 // its settings from the environment and ends at the first wrong answer.
 //
+// Beside the demo, "oneport serve" stands before servers of the tests' own. One
+// has guards: every way to be refused, in the words of each protocol, every place
+// where a token may stand, and sessions that end with their tokens. Another is sent
+// tokens wherever they fit, and neither what it prints nor what its servers
+// get may have them.
+//
 // The rule: a script that finds something wrong with oneport is not made to
 // accept it.
 package clients

@@ -74,7 +74,7 @@ func serve(t *testing.T, oneport string, args []string, listeners int) *demo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.cmd.Stderr = stderr
+	p.cmd.Stdout, p.cmd.Stderr = stderr, stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

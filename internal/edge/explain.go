@@ -163,6 +163,11 @@ func (x *Explanation) match(cfg *config.Config, a *asked) {
 		return
 	}
 	x.Route = place(from[i])
+	if from[i].Tickets {
+		x.guards(cfg, from[i])
+		x.Answer = "200: a ticket for a WebSocket, to who may POST"
+		return
+	}
 	if r := &routes[i]; r.Redirect != "" {
 		x.Redirect = fmt.Sprintf("%d %s", cmp.Or(r.RedirectStatus, http.StatusPermanentRedirect), r.Location(a.Path, a.query))
 		return

@@ -29,7 +29,8 @@ type door struct {
 	guard  protocols.Guard
 	shared *limit.Shared
 	keys   *auth.APIKeys
-	close  func() // may be nil
+	sum    [sha256.Size]byte // of the file of keys
+	close  func()            // may be nil
 }
 
 // doors are those of one file.
@@ -38,6 +39,7 @@ type doors struct {
 	cfg   *config.Config
 	all   map[string]*door // by the content of what they were made of
 	fresh []*door          // made for this file
+	kinds []string         // of those
 	then  []func()         // what changes in those that stay, once the file is in effect
 	errs  []error
 }
@@ -62,7 +64,7 @@ func (d *doors) open(kind string, pos config.Pos, of any, build func(*door) erro
 			d.errs = append(d.errs, fmt.Errorf("%s:%d:%d: %s: %w", d.cfg.File, pos.Line, pos.Col, kind, err))
 			return made
 		}
-		d.fresh = append(d.fresh, made)
+		d.fresh, d.kinds = append(d.fresh, made), append(d.kinds, kind)
 	}
 	d.all[key] = made
 	return made
@@ -82,6 +84,7 @@ func (e *Edge) openDoors(cfg *config.Config) (d *doors, byName, limits map[strin
 	d = &doors{e: e, cfg: cfg, all: map[string]*door{}}
 	byName, limits = map[string]protocols.Guard{}, map[string]protocols.Guard{}
 	a := &cfg.Auth
+	byName["tickets"] = e.tickets
 	if a.JWT != nil {
 		byName["jwt"] = d.open("auth.jwt", a.JWT.Pos, a.JWT, func(made *door) error { return e.jwt(made, a.JWT) }, a.JWT.Keys...).guard
 	}
@@ -188,7 +191,10 @@ func (e *Edge) jwt(made *door, j *config.JWT) error {
 
 // forward makes a guard that asks another service.
 func (e *Edge) forward(made *door, f *config.Forward) error {
-	o := auth.ForwardOptions{Fields: f.Headers, Upstream: f.Upstream, Identity: f.User, Timeout: f.Timeout, Log: e.log}
+	o := auth.ForwardOptions{
+		Fields: f.Fields, Remove: f.Remove, Upstream: f.Upstream, Identity: f.Identity, Expires: f.Expires,
+		Timeout: f.Timeout, Concurrency: f.Concurrency, Log: e.log,
+	}
 	var done func()
 	if f.GRPC != "" {
 		service, err := extauthz.New(extauthz.Options{Target: f.GRPC})
@@ -197,7 +203,7 @@ func (e *Edge) forward(made *door, f *config.Forward) error {
 		}
 		o.Authority, done = service, func() { _ = service.Close() } // nobody asks any more
 	} else {
-		service, err := auth.NewHTTPAuthority(auth.HTTPAuthorityOptions{URL: f.URL})
+		service, err := auth.NewHTTPAuthority(auth.HTTPAuthorityOptions{URL: f.URL, Conns: f.Concurrency})
 		if err != nil {
 			return err
 		}
@@ -293,7 +299,7 @@ func (e *Edge) retire(now map[string]*door) {
 // keys gives the guard of keys, which stays while files of them come and go: it knows
 // what each key has opened.
 func (d *doors) keys(k *config.APIKeys) protocols.Guard {
-	o := auth.APIKeysOptions{Header: k.Header}
+	o := auth.APIKeysOptions{Header: k.Header, Prefix: k.Prefix}
 	text, err := os.ReadFile(k.File)
 	if err == nil {
 		err = auth.NewAPIKeys(o).Read(bytes.NewReader(text), k.File)
@@ -303,12 +309,19 @@ func (d *doors) keys(k *config.APIKeys) protocols.Guard {
 		return nil
 	}
 	read := func(keys *auth.APIKeys) error { return keys.Read(bytes.NewReader(text), k.File) }
+	sum := sha256.Sum256(text)
 	made := d.open("auth.keys", k.Pos, &o, func(made *door) error {
-		made.keys = auth.NewAPIKeys(o)
+		made.keys, made.sum = auth.NewAPIKeys(o), sum
 		made.guard = made.keys
 		return read(made.keys)
 	})
-	d.then = append(d.then, func() { _ = read(made.keys) }) // it has been read before
+	if made.sum != sum {
+		d.kinds = append(d.kinds, "auth.keys")
+		d.then = append(d.then, func() {
+			_ = read(made.keys) // it has been read before
+			made.sum = sum
+		})
+	}
 	return made.guard
 }
 

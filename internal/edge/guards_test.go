@@ -1,11 +1,13 @@
 package edge_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,8 +67,10 @@ upstreams:
   rpc: { servers: ["grpc://%[1]s"] }
 routes:
   - { grpc: "*", to: rpc, auth: [jwt, keys], limit: %[4]s }
+  - { websocket: /ws/whoami, to: web, auth: tickets }
   - { websocket: /, to: web, auth: [jwt, keys], limit: %[4]s }
   - { path: /api/echo, to: web }
+  - { path: /ticket, tickets: true, auth: jwt }
   - { path: /api/hello, to: web, auth: jwt, allow: { claims: { role: admin } } }
   - { path: /, to: web, auth: [jwt, keys], limit: %[4]s }
 auth:
@@ -160,6 +164,15 @@ func TestGuardsOfAFile(t *testing.T) {
 	if got := fmt.Sprint(calls(t, port, "/api/whoami", alice)); got != "[200 429 ResourceExhausted 429]" {
 		t.Errorf("a sixth call, behind a reload: %s", got)
 	}
+	if plan, err = e.Reload(parse(t, fmt.Sprintf(guarded, addr, iss.file, keys, "wide"))); err != nil || slices.Contains(plan.Guards, "auth.keys") {
+		t.Errorf("keys that are as they were: %v, %v", plan.Guards, err)
+	}
+	if err := os.WriteFile(keys, []byte("# another\n"+line+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if plan, err = e.Reload(parse(t, fmt.Sprintf(guarded, addr, iss.file, keys, "wide"))); err != nil || !slices.Equal(plan.Guards, []string{"auth.keys"}) {
+		t.Errorf("a file of keys alone has changed: %v, %v", plan.Guards, err)
+	}
 	if err := os.WriteFile(keys, []byte("garbage\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -221,6 +234,50 @@ func TestSessionsEndWithTheirTokens(t *testing.T) {
 	}
 	if _, err := stream.Recv(); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("gRPC: %v", err)
+	}
+}
+
+// A page gets a ticket for its token, and a WebSocket for its ticket, once.
+func TestTickets(t *testing.T) {
+	iss := newIssuer(t)
+	keys := filepath.Join(t.TempDir(), "keys.txt")
+	if err := os.WriteFile(keys, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, port := sidecar(t, fmt.Sprintf(guarded, behind(t), iss.file, keys, "wide"))
+	for version, c := range map[string]*http.Client{"HTTP/1.1": port.HTTP1(), "HTTP/2": port.HTTP2()} {
+		ask := func(token string) (int, string) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, port.URL("/ticket"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+token)
+			res, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			var answer struct {
+				Ticket string `json:"ticket"`
+			}
+			_ = json.NewDecoder(res.Body).Decode(&answer) // a refusal is no JSON
+			return res.StatusCode, answer.Ticket
+		}
+		if status, _ := ask("none"); status != http.StatusUnauthorized {
+			t.Errorf("%s: a ticket for nothing: %d", version, status)
+		}
+		status, ticket := ask(iss.token(t, "alice", time.Hour, nil))
+		if status != http.StatusOK || ticket == "" {
+			t.Fatalf("%s: %d, ticket %q", version, status, ticket)
+		}
+		c, res, err := port.DialWebSocket(t.Context(), "/ws/whoami?ticket="+ticket, nil)
+		if err != nil {
+			t.Fatal(version, err, res)
+		}
+		_ = c.Close()
+		if _, res, err := port.DialWebSocket(t.Context(), "/ws/whoami?ticket="+ticket, nil); err == nil || res == nil || res.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: a ticket for two: %v, %v", version, res, err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/oneport-edge/oneport/protocols/conn"
 	"github.com/oneport-edge/oneport/protocols/mux"
 	"github.com/oneport-edge/oneport/router"
+	"github.com/oneport-edge/oneport/router/auth"
 	"github.com/oneport-edge/oneport/router/config"
 	"github.com/oneport-edge/oneport/router/limit"
 	"github.com/oneport-edge/oneport/router/upstream"
@@ -29,7 +30,8 @@ type Edge struct {
 	stop  chan struct{}  // closed by Close
 	work  sync.WaitGroup // bury, and what doors run
 
-	limits limit.Registry
+	limits  limit.Registry
+	tickets *auth.Tickets
 
 	mu    sync.Mutex                    // guards all below
 	pools map[string]*upstream.Upstream // by poolKey
@@ -62,7 +64,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	}
 	e := &Edge{
 		log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
-		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}),
+		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}), tickets: auth.NewTickets(auth.TicketsOptions{}),
 	}
 	pools, routes, d, err := e.build(cfg)
 	if err != nil {
@@ -148,6 +150,9 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		if r := &cfg.Routes[i]; r.Passthrough == "" {
 			route := routeOf(r, byName)
 			route.Guards = guardsOf(r, byGuard, limits)
+			if r.Tickets {
+				route.Handler = e.tickets
+			}
 			if len(errs) == 0 { // otherwise its upstream is what is wrong
 				if err := route.Validate(); err != nil {
 					errs = append(errs, fmt.Errorf("%s:%d:%d: %w", cfg.File, r.Pos.Line, r.Pos.Col, err))
@@ -195,7 +200,7 @@ func routeOf(r *config.Route, pools map[string]*upstream.Upstream) router.Route 
 // Check says what keeps an edge from being made of a file that could be read:
 // certificates that cannot be loaded, routes that cannot be.
 func Check(cfg *config.Config) error {
-	e := &Edge{log: slog.New(slog.DiscardHandler)}
+	e := &Edge{log: slog.New(slog.DiscardHandler), tickets: auth.NewTickets(auth.TicketsOptions{})}
 	pools, _, d, err := e.build(cfg)
 	for _, up := range pools {
 		up.Close()
@@ -214,12 +219,18 @@ func Check(cfg *config.Config) error {
 func (e *Edge) Reload(cfg *config.Config) (Plan, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.replace(cfg); err != nil {
+	fresh, err := e.replace(cfg)
+	if err != nil {
 		e.loaded(err)
 		return Plan{}, err
 	}
 	e.loaded(nil)
 	plan := Compare(e.last, cfg)
+	for _, kind := range fresh { // also those whose files of keys alone have changed
+		if !slices.Contains(plan.Guards, kind) {
+			plan.Guards = append(plan.Guards, kind)
+		}
+	}
 	plan.Restart = needRestart(e.begun, cfg)
 	e.last = cfg
 	return plan, nil
@@ -248,14 +259,14 @@ func (e *Edge) loaded(err error) {
 	e.loads.At, e.loads.Err = time.Now(), err
 }
 
-// replace puts the routes of a file in effect.
-func (e *Edge) replace(cfg *config.Config) error {
+// replace puts the routes of a file in effect. fresh are the kinds of guards that were made anew.
+func (e *Edge) replace(cfg *config.Config) (fresh []string, err error) {
 	if err := checkTLS(cfg); err != nil {
-		return err
+		return nil, err
 	}
 	pools, routes, d, err := e.build(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := e.Server.SetRoutes(routes); err != nil {
 		d.drop()
@@ -264,7 +275,7 @@ func (e *Edge) replace(cfg *config.Config) error {
 				up.Close()
 			}
 		}
-		return err
+		return nil, err
 	}
 	for key, up := range e.pools {
 		if pools[key] == nil {
@@ -276,7 +287,7 @@ func (e *Edge) replace(cfg *config.Config) error {
 		f()
 	}
 	e.retire(d.all)
-	return nil
+	return d.kinds, nil
 }
 
 // buryAfter is how long an upstream stays open at least that no route leads to

@@ -43,7 +43,7 @@ func (sw *Switch) decideNow(call *protocols.Call, r *Request, guards []protocols
 	}
 	defer sw.decided(call, &err)
 	call.Ask((*asked)(r))
-	was := call.In(context.Background()) // what waits gets one that ends with the stream
+	was := call.Context() // what waits gets one that ends with the stream
 	ctx, rest, err = protocols.AdmitNow(was, guards, call)
 	if ctx == was {
 		ctx = nil
@@ -101,8 +101,9 @@ type admission struct {
 
 // admit has guards decide on a stream. They may wait: no reader does for them.
 func (c *client) admit(s *stream, r *Request, end bool, to Backend, so context.Context, guards []protocols.Guard) {
-	if c.sw.deciding.Add(1) > mostDeciding {
-		c.sw.deciding.Add(-1)
+	deciding := &c.sw.deciding[s.call.Protocol]
+	if deciding.Add(1) > mostDeciding {
+		deciding.Add(-1)
 		s.reply(overloaded)
 		return
 	}
@@ -111,7 +112,7 @@ func (c *client) admit(s *stream, r *Request, end bool, to Backend, so context.C
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	s.admission, s.up.cut = a, false
 	c.work.Go(func() {
-		defer c.sw.deciding.Add(-1)
+		defer deciding.Add(-1)
 		defer a.cancel()
 		in, err := c.sw.decide(a)
 		c.mu.Lock()
@@ -190,6 +191,7 @@ func refused(err error) *refusal {
 	why := new(refusal)
 	why.http, why.text = r.HTTP(fields)
 	why.grpc, _ = r.GRPC()
+	why.details = r.GRPCDetails()
 	for name, values := range fields {
 		why.more = append(why.more, hpack.HeaderField{Name: strings.ToLower(name), Value: values[0]})
 	}

@@ -131,3 +131,26 @@ func TestGuardIsCutShort(t *testing.T) {
 		e.alive()
 	})
 }
+
+// As many gRPC calls as may wait for guards refuse further ones of their kind, and no other
+// requests whose guards must wait.
+func TestGuardsOfAFlood(t *testing.T) {
+	// Of servers in this process the guards of other requests are net/http's business.
+	inBubble(t, options{upstream: true, guards: []protocols.Guard{protocols.GuardFunc(patient)}}, func(t *testing.T, e *edge) {
+		const clients, streams = 100, 100
+		for range clients {
+			c := e.dial()
+			for id := range uint32(streams) {
+				c.send(c.head(2*id+1, true, guarded("Unary", "for ever")...))
+			}
+		}
+		synctest.Wait()
+		c := e.dial()
+		c.send(c.head(1, true, guarded("Unary", "wait")...), c.get(3, "/hello", "x-guard", "wait"))
+		time.Sleep(time.Second)
+		if a := c.answer(1); a.trailer("grpc-status") != "14" {
+			t.Errorf("one more gRPC call: %v, want UNAVAILABLE", a)
+		}
+		c.wantBody(3, "200", "hello")
+	})
+}

@@ -152,7 +152,7 @@ func (x *Exchange) call() (panicked bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			panicked = true
-			x.c.sw.log.Error("handler panicked", "request", x.Call().RequestID(), "path", x.head.Path, "panic", p, "stack", string(debug.Stack()))
+			x.c.sw.log.Error("handler panicked", "request", x.Call().RequestID(), "path", x.Call().Path, "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
 	x.serve(x)

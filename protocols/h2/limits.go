@@ -111,7 +111,8 @@ const (
 	// backMost is the same toward a server, beyond what flow control allows:
 	// one that does not read is of no use.
 	backMost = 1 << 20
-	// mostDeciding is how many streams of all clients may wait for guards.
+	// mostDeciding is how many streams of all clients may wait for guards: gRPC calls and
+	// others for themselves, so that a flood of the ones in a limit's queue does not refuse the others.
 	mostDeciding = 10_000
 	// mostCancels is how many answers from upstream a client may have cancelled
 	// of late, before it gets connections that it shares with its like. Fewer than what makes an

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -57,6 +58,8 @@ func (m *members) wantEnded(want ...string) {
 	synctest.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	slices.Sort(m.ended) // streams come to their ends as they are scheduled
+	slices.Sort(want)
 	if got := strings.Join(m.ended, ", "); got != strings.Join(want, ", ") {
 		m.t.Errorf("members were told %q; want %q", got, want)
 	}

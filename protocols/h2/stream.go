@@ -496,6 +496,7 @@ type refusal struct {
 	http, grpc int
 	text       string
 	more       []hpack.HeaderField // of HTTP
+	details    string              // of gRPC: grpc-status-details-bin; "" for none
 	fault      Fault
 }
 
@@ -526,12 +527,16 @@ var (
 )
 
 func (r *refusal) grpcFields() []hpack.HeaderField {
-	return []hpack.HeaderField{
+	fields := []hpack.HeaderField{
 		{Name: fieldStatus, Value: "200"},
 		{Name: fieldType, Value: "application/grpc"},
 		{Name: "grpc-status", Value: strconv.Itoa(r.grpc)},
 		{Name: fieldMessage, Value: grpcMessage(r.text)},
 	}
+	if r.details != "" {
+		fields = append(fields, hpack.HeaderField{Name: "grpc-status-details-bin", Value: r.details})
+	}
+	return fields
 }
 
 func (r *refusal) httpFields() []hpack.HeaderField {

@@ -49,7 +49,7 @@ type Switch struct {
 	seq        atomic.Uint64
 	bad        [16]atomic.Int64 // connections ended, by error code
 	held       atomic.Int64     // bytes that wait in queues of streams
-	deciding   atomic.Int64     // streams whose guards have not decided
+	deciding   [3]atomic.Int64  // streams whose guards have not decided, by protocol
 	backs      atomic.Int64     // connections to servers in this process
 	work       sync.WaitGroup   // connections and the sweeper
 

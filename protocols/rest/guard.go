@@ -49,13 +49,22 @@ func Guarded(next http.Handler, guards []protocols.Guard, log *slog.Logger) http
 		if err == nil {
 			why := call.OnEnd(func(*protocols.Refusal) { cutOff(w) })
 			if why == nil {
-				next.ServeHTTP(w, r.WithContext(in))
+				next.ServeHTTP(w, with(r, in, call))
 				return
 			}
 			err = why
 		}
 		refuse(w, call, err, log)
 	})
+}
+
+// with is r with a context. Most guards add nothing to the call's own, and then r is not copied. Others'
+// contexts are not compared: they need not be of a type that can be.
+func with(r *http.Request, ctx context.Context, call *protocols.Call) *http.Request {
+	if own := call.Context(); r.Context() == own && ctx == own {
+		return r
+	}
+	return r.WithContext(ctx)
 }
 
 // cutOff ends a request from outside: whoever serves it can neither read nor write any more.
@@ -77,6 +86,9 @@ func refuse(w http.ResponseWriter, call *protocols.Call, err error, log *slog.Lo
 		h.Set("Content-Type", "application/grpc")
 		h.Set("Grpc-Status", strconv.Itoa(code))
 		h.Set("Grpc-Message", strings.ReplaceAll(url.PathEscape(message), "%20", " "))
+		if details := refusal.GRPCDetails(); details != "" {
+			h.Set("Grpc-Status-Details-Bin", details)
+		}
 		w.WriteHeader(http.StatusOK)
 		return
 	}

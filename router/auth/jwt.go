@@ -133,14 +133,16 @@ func (j *JWT) Admit(ctx context.Context, call *protocols.Call) (context.Context,
 	if why != 0 {
 		return ctx, j.refuse(ctx, call, why)
 	}
-	e, why := j.recall(token, time.Now())
+	now := time.Now()
+	e, why := j.recall(token, now)
 	if e == nil && why == 0 {
 		e, why = j.verify(ctx, token)
+		now = time.Now() // keys may have had to be fetched
 	}
 	if why != 0 {
 		return ctx, j.refuse(ctx, call, why)
 	}
-	j.let(call, e)
+	j.let(call, e, now)
 	return ctx, nil
 }
 
@@ -151,7 +153,8 @@ func (j *JWT) AdmitNow(ctx context.Context, call *protocols.Call) (context.Conte
 	if why != 0 {
 		return ctx, j.refuse(ctx, call, why)
 	}
-	e, why := j.recall(token, time.Now())
+	now := time.Now()
+	e, why := j.recall(token, now)
 	switch {
 	case why != 0:
 		return ctx, j.refuse(ctx, call, why)
@@ -160,7 +163,7 @@ func (j *JWT) AdmitNow(ctx context.Context, call *protocols.Call) (context.Conte
 	case e == nil:
 		return ctx, protocols.ErrMustWait
 	}
-	j.let(call, e)
+	j.let(call, e, now)
 	return ctx, nil
 }
 
@@ -203,11 +206,11 @@ func (j *JWT) recall(token string, now time.Time) (*jwtEntry, JWTReason) {
 func (j *JWT) Clean(call *protocols.Call) { sourceSpend(call, j.opts.From) }
 
 // let lets the call in.
-func (j *JWT) let(call *protocols.Call, e *jwtEntry) {
+func (j *JWT) let(call *protocols.Call, e *jwtEntry, now time.Time) {
 	j.Clean(call)
 	call.Identify(e.id)
 	j.admitted.Add(1)
-	sessionEnds(call, e.id.Expires, j.opts.Leeway)
+	e.sessions.add(call, e.id.Expires, now, j.opts.Leeway)
 }
 
 func (j *JWT) refuse(ctx context.Context, call *protocols.Call, why JWTReason) error {

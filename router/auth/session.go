@@ -7,57 +7,103 @@ import (
 	"github.com/oneport-edge/oneport/protocols"
 )
 
-// sessionLook is how long a session goes without a look at the clock: timers do not
+// sessionLook is how long sessions go without a look at the clock: timers do not
 // notice that a clock is set, or that the machine has slept.
 const sessionLook = 10 * time.Minute
 
-// session ends a call when its credential does.
-type session struct {
-	call *protocols.Call
-	at   time.Time
-
-	mu    sync.Mutex // guards the fields below
+// sessions are the open calls of one credential, for which its end may come early: gRPC calls and
+// WebSockets. They have one timer. One for each call cost as much as all else that a token
+// does that is remembered (0.7 us), for most calls are over long before. The zero value is ready.
+type sessions struct {
+	mu    sync.Mutex // guards the fields below, and those of all sessions
+	first *session
 	timer *time.Timer
-	done  bool
+	armed bool // it runs; also for a while after the last call is over
 }
 
-// sessionEnds has a call ended when its credential is: a gRPC call and a WebSocket, for
-// which that may come late. A call let in by leeway has it until the end.
-func sessionEnds(call *protocols.Call, expires time.Time, leeway time.Duration) {
+// session is a call that ends when its credential does.
+type session struct {
+	of         *sessions
+	call       *protocols.Call
+	at         time.Time
+	prev, next *session
+	gone       bool
+}
+
+// add has a call ended when its credential is. A call let in by leeway has it until the end.
+func (s *sessions) add(call *protocols.Call, expires, now time.Time, leeway time.Duration) {
 	if call.Protocol == protocols.HTTP || expires.IsZero() {
 		return
 	}
-	left := time.Until(expires)
-	if left <= 0 {
-		expires, left = expires.Add(leeway), left+leeway
+	if !now.Before(expires) {
+		expires = expires.Add(leeway)
 	}
-	s := &session{call: call, at: expires}
+	one := &session{of: s, call: call, at: expires}
 	s.mu.Lock()
-	s.timer = time.AfterFunc(min(left, sessionLook), s.look)
+	if one.next = s.first; one.next != nil {
+		one.next.prev = one
+	}
+	s.first = one
+	if !s.armed {
+		s.armLocked(expires.Sub(now))
+	}
 	s.mu.Unlock()
-	call.OnDone(s.stop)
+	call.OnDone(one.done)
 }
 
-// look ends the call if it is time.
-func (s *session) look() {
-	left := time.Until(s.at)
-	s.mu.Lock()
-	if s.done {
-		s.mu.Unlock()
+func (s *sessions) armLocked(left time.Duration) {
+	left, s.armed = min(left, sessionLook), true
+	if s.timer == nil {
+		s.timer = time.AfterFunc(left, s.look)
 		return
 	}
-	if left > 0 {
-		s.timer.Reset(min(left, sessionLook))
-		s.mu.Unlock()
-		return
-	}
-	s.mu.Unlock()
-	s.call.End(&protocols.Refusal{Reason: protocols.ReasonExpired})
+	s.timer.Reset(left)
 }
 
-func (s *session) stop(protocols.Result) {
+// look ends the calls whose time has come.
+func (s *sessions) look() {
+	now := time.Now()
+	var due *session
+	left := sessionLook
 	s.mu.Lock()
-	s.done = true
-	s.timer.Stop()
+	for one := s.first; one != nil; {
+		next := one.next
+		if wait := one.at.Sub(now); wait > 0 {
+			left = min(left, wait)
+		} else {
+			one.removeLocked()
+			one.next, due = due, one
+		}
+		one = next
+	}
+	if s.armed = s.first != nil; s.armed {
+		s.armLocked(left)
+	}
 	s.mu.Unlock()
+	for ; due != nil; due = due.next {
+		due.call.End(&protocols.Refusal{Reason: protocols.ReasonExpired})
+	}
+}
+
+// done is called when the call is over.
+func (o *session) done(protocols.Result) {
+	o.of.mu.Lock()
+	o.removeLocked()
+	o.of.mu.Unlock()
+}
+
+func (o *session) removeLocked() {
+	if o.gone {
+		return
+	}
+	o.gone = true
+	if o.prev == nil {
+		o.of.first = o.next
+	} else {
+		o.prev.next = o.next
+	}
+	if o.next != nil {
+		o.next.prev = o.prev
+	}
+	o.prev, o.next = nil, nil
 }

@@ -1,12 +1,15 @@
 package auth_test
 
 import (
+	"maps"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/router/auth"
 )
 
 // An open call ends when its token does; HTTP requests end by themselves.
@@ -82,5 +85,87 @@ func TestSessionStops(t *testing.T) {
 		call.OnEnd(func(*protocols.Refusal) { t.Error("ended after its end") })
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
+	})
+}
+
+// Calls of one token are ended together, but for those that are over, and but for those that leeway
+// has let in later.
+func TestSessionsOfOneToken(t *testing.T) {
+	jwtMade()
+	synctest.Test(t, func(t *testing.T) {
+		g := jwtGuard(t, nil)
+		token := jwtGood(map[string]any{"exp": time.Now().Add(time.Hour).Unix()})
+		begin := time.Now()
+		var mu sync.Mutex
+		ended := map[int]time.Duration{}
+		open := func(i int) *protocols.Call {
+			call, ctx := jwtCall(protocols.WebSocket, "Authorization: Bearer "+token)
+			call.OnEnd(func(*protocols.Refusal) {
+				mu.Lock()
+				ended[i] = time.Since(begin)
+				mu.Unlock()
+				call.Finish(protocols.Result{}) // whoever serves it does, perhaps at once
+			})
+			if why := jwtTry(t, g, call, ctx); why != "" {
+				t.Fatalf("refused for %s", why)
+			}
+			return call
+		}
+		var calls []*protocols.Call
+		for i := range 5 {
+			calls = append(calls, open(i))
+		}
+		for _, i := range []int{4, 2, 0} { // the first, one in between, the last
+			calls[i].Finish(protocols.Result{})
+		}
+		time.Sleep(time.Hour + 10*time.Second)
+		open(5) // by leeway
+		open(6).Finish(protocols.Result{})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		want := map[int]time.Duration{1: time.Hour, 3: time.Hour, 5: time.Hour + 30*time.Second}
+		mu.Lock()
+		defer mu.Unlock()
+		if !maps.Equal(ended, want) {
+			t.Errorf("ended %v, want %v", ended, want)
+		}
+	})
+}
+
+// A token that nobody uses any more has no timer for longer than to the next look at the clock.
+func TestSessionsTimerRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		armed := auth.SessionsTimer()
+		var calls []*protocols.Call
+		for range 3 {
+			call := &protocols.Call{Protocol: protocols.GRPC}
+			if !armed(call, time.Now().Add(24*time.Hour)) {
+				t.Error("a call is open, and no timer runs")
+			}
+			calls = append(calls, call)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if !armed(nil, time.Time{}) {
+			t.Error("calls are open, and no timer runs")
+		}
+		for _, call := range calls {
+			call.Finish(protocols.Result{})
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if armed(nil, time.Time{}) {
+			t.Error("a timer runs, and no call is open")
+		}
+		last := &protocols.Call{Protocol: protocols.GRPC}
+		var end time.Time
+		last.OnEnd(func(*protocols.Refusal) { end = time.Now() })
+		at := time.Now().Add(time.Minute)
+		armed(last, at)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if !end.Equal(at) {
+			t.Errorf("ended at %v, want %v", end, at)
+		}
 	})
 }

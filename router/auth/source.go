@@ -250,27 +250,46 @@ func sourceFromQuery(call *protocols.Call, name string) (token string, why JWTRe
 }
 
 // sourceSpend hides credentials from the server elsewhere that the call goes to: a
-// parameter of the URL, and the pair in the list of subprotocols. It hides those of all
-// places that could have been looked at. The Authorization field and cookies go on: servers
-// may want to look for themselves, and neither is written down as URLs are.
+// parameter of the URL, also of the one in Referer, and the pair in the list of subprotocols.
+// It hides those of all places that could have been looked at. The Authorization field and
+// cookies go on: servers may want to look for themselves, and neither is written down as URLs are.
 func sourceSpend(call *protocols.Call, from []Source) {
 	for _, s := range from {
 		switch s.kind {
 		case sourceQuery: // also of a request that may not have it there
-			if _, why := sourceFromQuery(call, s.name); why != JWTMissing {
+			if sourceHasParameter(call.Query(), s.name) {
 				call.Hide(s.name)
 			}
+			referer := call.Header("referer") // a page's own URL, when it asks for more
+			if _, query, _ := strings.Cut(referer, "?"); sourceHasParameter(query, s.name) {
+				call.Hide(s.name)
+				call.Hand("Referer", call.Shown(referer))
+			}
 		case sourceSubprotocol:
-			if call.Protocol != protocols.WebSocket {
+			_, rest, why := sourceFromSubprotocol(call)
+			if why == JWTMissing {
 				continue
 			}
-			if _, rest, why := sourceFromSubprotocol(call); why != JWTMissing {
-				call.Hand("Sec-WebSocket-Protocol", rest)
+			call.Hand("Sec-WebSocket-Protocol", rest)
+			if call.Protocol == protocols.WebSocket {
 				call.Select(bearer)
 			}
 		case sourceHeader, sourceCookie:
 		}
 	}
+}
+
+func sourceHasParameter(query, name string) bool {
+	if query == "" {
+		return false
+	}
+	for part := range strings.SplitSeq(query, "&") {
+		n, _, _ := strings.Cut(part, "=")
+		if plain, err := url.QueryUnescape(n); err == nil && plain == name {
+			return true
+		}
+	}
+	return false
 }
 
 // sourceSameOrigin reports whether a request that brings a cookie was made by a page of

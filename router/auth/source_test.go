@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -208,13 +209,55 @@ func TestSourceIsHidden(t *testing.T) {
 	}
 }
 
-// A token in the URL of a request that may not have it there does not count, and
+// A token where a request may not have it does not count, and
 // goes no further all the same.
 func TestSourceIsHiddenWhereItDoesNotCount(t *testing.T) {
-	g := jwtGuard(t, func(o *auth.JWTOptions) { o.From = []auth.Source{auth.SourceHeader(), auth.SourceQuery("token")} })
-	call, ctx := jwtCall(protocols.HTTP, "Authorization: Bearer "+jwtGood(nil), "?token=x&a=1")
+	g := jwtGuard(t, func(o *auth.JWTOptions) {
+		o.From = []auth.Source{auth.SourceHeader(), auth.SourceSubprotocol(), auth.SourceQuery("token")}
+	})
+	call, ctx := jwtCall(protocols.HTTP, "Authorization: Bearer "+jwtGood(nil), "?token=x&a=1", "Sec-WebSocket-Protocol: bearer, x")
 	if why := jwtTry(t, g, call, ctx); why != "" || call.Shown("/x?"+call.Query()) != "/x?a=1" {
 		t.Errorf("%q, the path is %s", why, call.Shown("/x?"+call.Query()))
+	}
+	if h := call.Handed(); len(h) != 1 || !h[0].Is("Sec-WebSocket-Protocol") || h[0].Value != "" || call.Selected() != "" {
+		t.Errorf("the subprotocols are %v, %q is selected", h, call.Selected())
+	}
+}
+
+// Nor does a token go further that was in the URL of the page which has made the request, or
+// beside a credential of another guard that has let the call in.
+func TestSourceIsHiddenFromServers(t *testing.T) {
+	from := []auth.Source{auth.SourceHeader(), auth.SourceSubprotocol(), auth.SourceQuery("token")}
+	g := jwtGuard(t, func(o *auth.JWTOptions) { o.From = from })
+	other := protocols.GuardFunc(func(ctx context.Context, _ *protocols.Call) (context.Context, error) { return ctx, nil })
+	bearer := "Authorization: Bearer " + jwtGood(nil)
+	for name, tc := range map[string]struct {
+		guard  protocols.Guard
+		fields []string
+	}{
+		"a token":                   {g, []string{bearer}},
+		"another guard, behind":     {auth.Any(g, other), nil},
+		"another guard, before":     {auth.Any(other, g), nil},
+		"both":                      {auth.All(other, g), []string{bearer}},
+		"another guard, a good one": {auth.Any(other, g), []string{bearer}},
+	} {
+		fields := append([]string{"?a=1&token=x", "Sec-WebSocket-Protocol: v1, bearer, x", "Referer: https://edge.example.com/page?b=2&%74oken=x"}, tc.fields...)
+		call, ctx := jwtCall(protocols.WebSocket, fields...)
+		if _, err := tc.guard.Admit(ctx, call); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got := call.Shown("/ws?" + call.Query())
+		for _, f := range call.Handed() {
+			got += " " + f.Name + ": " + f.Value
+		}
+		for _, want := range []string{"/ws?a=1 ", "Sec-WebSocket-Protocol: v1", "Referer: https://edge.example.com/page?b=2"} {
+			if !strings.Contains(got+" ", want) {
+				t.Errorf("%s: %s has no %s", name, got, want)
+			}
+		}
+		if strings.Contains(got, "oken=") || call.Selected() != "bearer" {
+			t.Errorf("%s: %s, selected %q", name, got, call.Selected())
+		}
 	}
 }
 

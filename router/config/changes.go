@@ -9,9 +9,12 @@ import (
 
 // changes reads what a route does with its calls on the way.
 func (w *walker) changes(r *Route, o object, d *destinations) {
-	if r.Redirect != "" || o.get(keyRedirect).given() {
+	if own := keyRedirect; r.Redirect != "" || o.get(keyRedirect).given() || r.Tickets {
+		if r.Tickets {
+			own = keyTickets
+		}
 		for _, key := range []string{keyRewrite, keyRewriteHost, keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyEncodedSlash, keyAnswerTimeout, keyCallTimeout} {
-			o.get(key).refuse("has no place beside redirect")
+			o.get(key).refuse("has no place beside " + own)
 		}
 		return
 	}

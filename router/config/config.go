@@ -124,6 +124,7 @@ type Route struct {
 	AuthAll bool     `json:",omitempty"` // all must
 	Allow   *Allow   `json:",omitempty"` // nil for all who are known
 	Limit   string   `json:",omitempty"` // the name of one of Limits.Named
+	Tickets bool     `json:",omitempty"` // it gives tickets for WebSockets, instead of To
 
 	// Redirect is a URL or a path, instead of To.
 	Redirect       string

@@ -40,18 +40,22 @@ type MTLS struct {
 
 // APIKeys is a file of keys; its path is absolute.
 type APIKeys struct {
-	Pos          Pos
-	File, Header string
+	Pos                  Pos
+	File, Header, Prefix string
 }
 
 // Forward is a service that is asked: either URL or GRPC.
 type Forward struct {
 	Pos       Pos
 	URL, GRPC string
-	Headers   []string // nil for Authorization and Cookie
+	Fields    []string // nil for Authorization and Cookie
+	Remove    []string // nil for Authorization
 	Upstream  []string
-	User      string
+	Identity  string
+	Expires   string // "" for ever
 	Timeout   time.Duration
+
+	Concurrency int
 }
 
 // Allow says who may, of those who are known.
@@ -89,14 +93,14 @@ func (w *walker) auth(v value) (a Auth) {
 	}
 	if v := o.get(keyMTLS); v.given() {
 		m := v.object("auth.mtls")
-		a.MTLS = &MTLS{Pos: v.pos(), Allow: w.texts(m.get(keyAllow)), Identity: m.get("identity").word()}
+		a.MTLS = &MTLS{Pos: v.pos(), Allow: w.texts(m.get(keyAllow)), Identity: m.get("name").word()}
 	}
 	if v := o.get(keyKeys); v.given() {
 		k := v.object("auth.keys")
 		if !k.get("file").given() && k.complete() {
 			k.missing("file", "where the keys are, a line for each")
 		}
-		a.Keys = &APIKeys{v.pos(), k.get("file").file(), k.get(keyHeader).field()}
+		a.Keys = &APIKeys{v.pos(), k.get("file").file(), k.get(keyHeader).field(), k.get("prefix").text()}
 	}
 	if v := o.get(keyForward); v.given() {
 		a.Forward = w.forward(v)
@@ -162,8 +166,9 @@ func (w *walker) secureURL(v value, why string) {
 func (w *walker) forward(v value) *Forward {
 	o := v.object("auth.forward")
 	f := &Forward{
-		Pos: v.pos(), GRPC: o.get(keyGRPC).text(), URL: o.get(keyURL).text(), Headers: w.texts(o.get(keyHeaders)),
-		Upstream: w.texts(o.get("upstream_headers")), User: o.get("user_header").field(), Timeout: o.get(keyTimeout).duration(),
+		Pos: v.pos(), GRPC: o.get(keyGRPC).text(), URL: o.get(keyURL).text(), Fields: w.texts(o.get("fields")), Remove: w.texts(o.get("remove")),
+		Upstream: w.texts(o.get("upstream")), Identity: o.get("identity").field(), Expires: o.get("expires").field(),
+		Timeout: o.get(keyTimeout).duration(), Concurrency: o.get("concurrency").count(),
 	}
 	if o.node.Kind != yaml.MappingNode {
 		return f
@@ -228,13 +233,15 @@ func (w *walker) guarded(r *Route, o object, c *Config, kind string) {
 	}
 	for _, item := range list.texts() {
 		s := item.text()
-		known := map[string]bool{keyJWT: c.Auth.JWT != nil, keyMTLS: true, keyKeys: c.Auth.Keys != nil, keyForward: c.Auth.Forward != nil}
+		known := map[string]bool{keyTickets: true, keyJWT: c.Auth.JWT != nil, keyMTLS: true, keyKeys: c.Auth.Keys != nil, keyForward: c.Auth.Forward != nil}
 		switch {
 		case s == "":
 		case !slices.Contains(guards, s):
 			item.problemf("want %s, have %s", strings.Join(guards, ", "), shown(s))
 		case !known[s]:
 			item.problemf("auth.%s is not in the file", s)
+		case s == keyTickets && kind != keyWebSocket:
+			item.problemf("a ticket opens a WebSocket: goes with websocket alone")
 		case slices.Contains(r.Auth, s):
 			item.problemf("%s is named twice", s)
 		}
@@ -253,6 +260,22 @@ func (w *walker) guarded(r *Route, o object, c *Config, kind string) {
 		}
 		r.Limit = name
 	}
+}
+
+// tickets reads a route that gives tickets.
+func (w *walker) tickets(r *Route, o object, kind string) {
+	v := o.get(keyTickets)
+	switch r.Tickets = v.boolean(); {
+	case kind != keyPath:
+		v.problemf("goes with path alone")
+	case o.get(keyTo).given() || o.get(keyRedirect).given():
+		v.problemf("leads elsewhere too: want to, redirect or tickets")
+	case !r.Tickets:
+		v.problemf("false is what holds without; remove it, and say where the route leads")
+	case !o.get(keyAuth).given():
+		o.missing(keyAuth, "who gets tickets: nobody is known without")
+	}
+	r.Tickets = true
 }
 
 func (w *walker) allow(r *Route, v value) {

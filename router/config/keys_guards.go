@@ -23,7 +23,7 @@ const (
 )
 
 // guards are the ways to find out who asks, as routes name them.
-var guards = []string{keyJWT, keyMTLS, keyKeys, keyForward}
+var guards = []string{keyJWT, keyMTLS, keyKeys, keyForward, keyTickets}
 
 var (
 	sourceShape = regexp.MustCompile("^(header|subprotocol|(cookie|query):[!#$%&'*+.^_`|~0-9A-Za-z-]+)$")
@@ -56,20 +56,24 @@ var jwtKeys = []key{
 
 var mtlsKeys = []key{
 	{name: keyAllow, is: someOf(text(nil)), without: "every certificate that `tls.client_ca` has signed", about: "Identities that are let in: names, or SPIFFE IDs, which may end in `/*`."},
-	{name: "identity", is: enum("spiffe", "dns", "email", "cn", "dn"), without: "the first that a certificate has, in this order", about: "Which name of a certificate is its identity."},
+	{name: "name", is: enum("spiffe", "dns", "email", "cn", "dn"), without: "the first that a certificate has, in this order", about: "Which name of a certificate is its identity."},
 }
 
 var apiKeyKeys = []key{
 	{name: "file", is: file(), need: true, about: "A line for each key, as `oneport apikey` prints it. It is read at start and at a reload."},
 	{name: keyHeader, is: text(token), otherwise: "X-API-Key", about: "The field that has a key, beside `Authorization: Bearer`."},
+	{name: "prefix", is: text(token), otherwise: "op_", about: "How keys begin; a Bearer token that does not is left for other guards."},
 }
 
 var forwardKeys = []key{
 	{name: keyURL, is: text(webURL), about: "What is asked by GET: 2xx lets a call in."},
 	{name: keyGRPC, is: hostPort(1), about: "A service that speaks Envoy's `ext_authz` in plaintext, instead of `url`."},
-	{name: keyHeaders, is: someOf(text(token)), without: "`[Authorization, Cookie]`", about: "Fields of the request that it sees."},
-	{name: "upstream_headers", is: someOf(text(token)), without: "none", about: "Fields of its answer that the server gets, in place of the client's."},
-	{name: "user_header", is: text(token), otherwise: "X-User-Id", about: "The field of its answer that says who the call is for."},
+	{name: "fields", is: someOf(text(token)), without: "`[Authorization, Cookie]`", about: "Fields of the request that it sees."},
+	{name: "remove", is: someOf(text(token)), without: "`[Authorization]`", about: "Fields of the request that no server gets."},
+	{name: "upstream", is: someOf(text(token)), without: "none", about: "Fields of its answer that the server gets, in place of the client's."},
+	{name: "identity", is: text(token), otherwise: "X-User-Id", about: "The field of its answer that says who the call is for."},
+	{name: "expires", is: text(token), without: "it holds for ever", about: "The field of its answer that says for how many seconds it holds."},
+	{name: "concurrency", is: count(1, 100_000), otherwise: "256", about: "How many calls it is asked about at once."},
 	{name: keyTimeout, is: duration(time.Millisecond, time.Minute), otherwise: "1s", about: "How long a call waits for its answer; then it is refused."},
 }
 

@@ -270,6 +270,9 @@ func (w *walker) destination(r *Route, o object, d *destinations) {
 		r.Redirect = w.redirect(redirect)
 		r.RedirectStatus = status.count()
 		return
+	case o.get(keyTickets).given():
+		w.tickets(r, o, d.kind)
+		return
 	case !to.given():
 		o.missing(keyTo, "say where it leads: to an upstream, or for a path with redirect")
 	}
