@@ -249,7 +249,7 @@ func (f *Forward) identity(v *Verdict) (*protocols.Identity, error) {
 func (f *Forward) question(call *protocols.Call) (Question, *protocols.Refusal) {
 	path, query, _ := strings.Cut(call.Target(), "?") // what a server gets, not what it means
 	if path == "" {
-		path, query = call.Path, call.Query()
+		path, query = (&url.URL{Path: call.Path}).EscapedPath(), call.Query()
 	}
 	target := forwardPath(path)
 	if query != "" {
@@ -274,8 +274,21 @@ func (f *Forward) question(call *protocols.Call) (Question, *protocols.Refusal) 
 	return q, nil
 }
 
-// forwardPath escapes a path, as it may stand in a request.
-func forwardPath(path string) string { return (&url.URL{Path: path}).EscapedPath() }
+// forwardPath gives a path as it may stand in a request: what is escaped remains so.
+func forwardPath(path string) string {
+	plain := func(c byte) bool { return '!' <= c && c <= '~' && c != '"' && c != '?' && c != '#' }
+	isHex := func(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f' }
+	var b strings.Builder
+	for i := range len(path) {
+		c := path[i]
+		if plain(c) && (c != '%' || i+2 < len(path) && isHex(path[i+1]) && isHex(path[i+2])) {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
 
 // errForwardBusy says that too many calls are asked about.
 var errForwardBusy = errors.New("too many calls are asked about at once")
