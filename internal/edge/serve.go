@@ -68,6 +68,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	}
 	pools, routes, d, err := e.build(cfg)
 	if err != nil {
+		e.work.Wait() // for what doors have run that are dropped
 		return nil, err
 	}
 	e.pools, e.doors = pools, d.all
