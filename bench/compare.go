@@ -56,7 +56,7 @@ func (h *house) compare(ctx context.Context, w workload, o *options) (*compariso
 	}
 	names := [numCandidates]string{candOwn: w.own, candPort: onPort, candControl: w.own}
 	for i := range o.rounds + 1 {
-		used, err := h.round(ctx, names[:], w.ops, w.open, profile)
+		used, err := h.round(ctx, names[:], slicesPerRound, w.ops, w.open, profile)
 		if err != nil {
 			return nil, err
 		}
@@ -101,9 +101,9 @@ func slug(name string) string {
 	return strings.ToLower(strings.NewReplacer(" ", "-", ",", "", "/", "", ".", "", ":", "").Replace(name))
 }
 
-// round starts the servers, warms them up, and measures each in several
-// slices, in random order. It returns nanoseconds of CPU.
-func (h *house) round(ctx context.Context, names []string, ops int, open opener, profile string) ([]int64, error) {
+// round starts the servers, warms them up, and measures them by turns, in each turn all in
+// random order with ops operations each. It returns nanoseconds of CPU.
+func (h *house) round(ctx context.Context, names []string, turns, ops int, open opener, profile string) ([]int64, error) {
 	all := make([]*candidate, 0, len(names))
 	defer func() {
 		for _, c := range all {
@@ -111,19 +111,18 @@ func (h *house) round(ctx context.Context, names []string, ops int, open opener,
 			c.server.stop()
 		}
 	}()
-	var order []int
-	for k, name := range names {
+	for _, name := range names {
 		c, err := h.candidate(ctx, name, ops, open, profile)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		all = append(all, c)
-		order = append(order, slices.Repeat([]int{k}, slicesPerRound)...)
 	}
-	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-	for _, k := range order {
-		if err := all[k].slice(ctx, ops); err != nil {
-			return nil, fmt.Errorf("%s: %w", names[k], err)
+	for range turns {
+		for _, k := range rand.Perm(len(all)) {
+			if err := all[k].slice(ctx, ops); err != nil {
+				return nil, fmt.Errorf("%s: %w", names[k], err)
+			}
 		}
 	}
 	used := make([]int64, len(all))

@@ -131,7 +131,7 @@ func (h *house) contest(ctx context.Context, t task, o *options) (*figure, error
 	defer func() { h.curves = nil }()
 	all := map[string][]float64{}
 	for i := range o.rounds + 1 {
-		used, err := h.round(ctx, names, t.ops, t.open, profile)
+		used, err := h.round(ctx, names, slicesPerRound, t.ops, t.open, profile)
 		if err != nil {
 			return f, err
 		}
