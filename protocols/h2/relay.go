@@ -24,6 +24,9 @@ type Relay struct {
 	// Prepare may change a request before it is sent, once. What it returns,
 	// Answer gets. It must not wait.
 	Prepare func(*Request, *protocols.Call) (note string)
+	// Trailer reports whether a trailer of a request, whose name is in lower case, is
+	// sent. Nil sends all. It must not wait.
+	Trailer func(name string, call *protocols.Call) bool
 	// Answer may change the head of an answer, but for 1xx. It must not wait.
 	Answer func(res *Response, call *protocols.Call, note string)
 	// Retries is how many further members a stream is tried at that none of it
@@ -198,6 +201,14 @@ func (s *stream) leaveMember(out Outcome) {
 		s.member = nil
 		m.Done(out)
 	}
+}
+
+// passed are a half's trailers: of a request those that the relay lets go on.
+func (s *stream) passed(h *half) []hpack.HeaderField {
+	if h != &s.up || s.relay == nil || s.relay.Trailer == nil {
+		return h.trailers
+	}
+	return removeFields(h.trailers, func(name string) bool { return !s.relay.Trailer(name, s.call) })
 }
 
 // answered lets the relay change the head of an answer.

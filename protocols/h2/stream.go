@@ -213,7 +213,11 @@ func (h *half) sendTail() {
 		h.to.out = frame.AppendData(h.to.out, h.dest(), nil, true)
 		h.closed = true
 	case tailTrailers:
-		h.to.head(h.dest(), h.trailers, true, 0)
+		if list := h.s.passed(h); len(list) > 0 {
+			h.to.head(h.dest(), list, true, 0)
+		} else {
+			h.to.out = frame.AppendData(h.to.out, h.dest(), nil, true)
+		}
 		h.trailers, h.closed = nil, true
 	}
 }

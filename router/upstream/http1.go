@@ -165,6 +165,15 @@ const (
 // on a goroutine that belongs to the Upstream.
 func (u *Upstream) Handler(serve func(*h2.Exchange)) h2.Backend { return u.handler.With(serve) }
 
+// passTrailer reports whether a server gets a trailer of a request.
+func passTrailer(ctx context.Context, name string) bool {
+	var handed []protocols.Field
+	if call := protocols.CallFrom(ctx); call != nil {
+		handed = call.Handed()
+	}
+	return !claims(name, handed)
+}
+
 // prepareHead tells the server who asks.
 func prepareHead(ctx context.Context, h *protocols.Head) {
 	if call := protocols.CallFrom(ctx); call != nil {
