@@ -3,6 +3,7 @@ package h2
 import (
 	"context"
 	"io"
+	"net/http"
 	"runtime"
 	"slices"
 	"sync"
@@ -332,11 +333,15 @@ func (x *Exchange) Abort() {
 }
 
 // Reply answers in the switch's words, if nothing was answered: with that status
-// and text, or in a gRPC call with UNAVAILABLE.
+// and text, or in a gRPC call with UNAVAILABLE. With a 503 it says when to try again.
 func (x *Exchange) Reply(status int, text string) {
 	x.c.mu.Lock()
 	if s := x.s; s != nil && !s.started {
-		s.reply(&refusal{http: status, grpc: codeUnavailable, text: text})
+		why := &refusal{http: status, grpc: codeUnavailable, text: text}
+		if status == http.StatusServiceUnavailable {
+			why = later(text)
+		}
+		s.reply(why)
 	}
 	x.c.unlock()
 	x.c.kick()

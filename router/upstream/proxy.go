@@ -150,7 +150,7 @@ func RefuseHTTP(w http.ResponseWriter, r *http.Request, fail *proxy.Error) {
 		panic(http.ErrAbortHandler) // the client has left
 	}
 	status, text := Refusal(r.Context(), nil, fail)
-	http.Error(w, text, status)
+	proxy.Reply(w, status, text)
 }
 
 // bufferPool lends buffers for bodies.
