@@ -88,7 +88,16 @@ func (d *demo) late(t *testing.T) {
 	}
 	for _, r := range cut {
 		err := r.cmd.Wait()
-		t.Logf("%s: %v: %s", r.what, err, r.out.String())
+		got := r.out.String()
+		if r.what == "curl --http1.1 /stay/hold" { // nobody can answer in its handler's place
+			if r.cmd.ProcessState.ExitCode() != 52 {
+				t.Errorf("%s: %v, want an empty reply: %s", r.what, err, got)
+			}
+			continue
+		}
+		if err != nil || !strings.HasPrefix(got, "HTTP/2 503") || !strings.Contains(got, "retry-after: 1") {
+			t.Errorf("%s: %v, want 503: %s", r.what, err, got)
+		}
 	}
 	if err := call.cmd.Wait(); call.cmd.ProcessState.ExitCode() != 64+14 {
 		t.Errorf("a gRPC call that outlasts the drain: %v: %s", err, call.out.String())

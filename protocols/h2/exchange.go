@@ -34,6 +34,7 @@ type Exchange struct {
 	left     int64  // of the answer's body; -1 if nobody knows
 	leave    func() // see OnLeave
 	finished bool
+	dropped  bool // the switch has answered in the function's place
 
 	mu   sync.Mutex // guards the fields below; after the client's
 	gone bool       // the stream has ended before its time
@@ -362,7 +363,7 @@ func (x *Exchange) leaveLocked(early bool) {
 	if len(x.c.parked) > 0 {
 		x.c.parked = slices.DeleteFunc(x.c.parked, func(o *Exchange) bool { return o == x })
 	}
-	if !early {
+	if !early && !x.dropped {
 		return
 	}
 	if x.leave != nil {

@@ -356,6 +356,9 @@ func (s *stream) giveUp(code frame.Code, why *refusal) {
 	if s.down.ended {
 		s.stop()
 	} else {
+		if s.x != nil {
+			s.x.dropped = true // its function need not go on
+		}
 		s.reply(why)
 	}
 	s.part()
@@ -521,6 +524,7 @@ var (
 	headersTooLarge = &refusal{http: 431, grpc: codeResourceExhausted, text: "request header fields too large"}
 	noRoute         = &refusal{http: 404, grpc: codeUnimplemented, text: "no route for this request"}
 	unavailable     = later("the server is not available")
+	goingAway       = later("the server is going away")
 	overloaded      = later("too many requests wait for the server")
 	tooLong         = later("the request has waited too long for the server")
 	unreachable     = &refusal{http: 502, grpc: codeUnavailable, text: "the server cannot be reached", fault: Unreachable}
