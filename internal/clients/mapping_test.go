@@ -51,6 +51,8 @@ routes:
   - { path: /late, to: web }
   - { path: /h2c/late, to: h2c }
   - { path: /gone, to: gone }
+  - { path: /small, to: web, max_body: 64KiB }
+  - { path: /h2c/small, to: h2c, max_body: 64KiB }
   - { path: /full/, to: full }
   - { path: /crash, to: web }
   - { path: /stay/, to: web }
@@ -139,6 +141,8 @@ func manyFields(prefix string) (args []string) {
 var longField = []string{"-H", "x-long: " + strings.Repeat("a", 20<<10)}
 
 func (g *guards) curlMapping(t *testing.T) {
+	body := func(n int) []string { return []string{"--data-binary", "@" + save(t, random(t, n))} }
+	fits, long, inChunks := body(64<<10), body(64<<10+1), []string{"-H", "Transfer-Encoding: chunked"}
 	for _, version := range []string{"--http1.1", "--http2"} {
 		for _, c := range []struct {
 			path, want, retry string
@@ -152,8 +156,22 @@ func (g *guards) curlMapping(t *testing.T) {
 			{path: "/hold", want: "504"},
 			{path: "/h2c/hold", want: "504"},
 			{path: "/full/", want: "503", retry: "1"},
+			{path: "/small", want: "200", args: fits},
+			{path: "/small", want: "413", args: long},
+			{path: "/small", want: "413", args: slices.Concat(long, inChunks)},
+			{path: "/h2c/small", want: "200", args: fits},
+			{path: "/h2c/small", want: "413", args: long},
+			{path: "/h2c/small", want: "413", args: slices.Concat(long, inChunks)},
 		} {
-			out := g.curls(t, append([]string{version, "-D", "-", "-o", "/dev/null", g.url(c.path)}, c.args...)...)
+			args := append([]string{version, "-D", "-", "-o", "/dev/null", g.url(c.path)}, c.args...)
+			out, both, code := g.output(t, curlLimit, "curl", g.curlArgs(args)...)
+			if code == 92 && c.want == "413" && version == "--http2" {
+				continue // curl 7.88 throws an answer away that comes with RST_STREAM(NO_ERROR) before it has sent its body (RFC 9113, 8.1); Chromium does not
+			}
+			if code != 0 {
+				t.Errorf("%s %s: exit code %d: %s", version, c.path, code, both)
+			}
+			out = strings.TrimPrefix(out, "HTTP/1.1 100 Continue\r\n\r\n")
 			status, fields, _ := strings.Cut(out, "\r\n")
 			retry := regexp.MustCompile(`(?i)retry-after: (.*)\r`).FindStringSubmatch(fields)
 			if f := strings.Fields(status); len(f) < 2 || f[1] != c.want || (c.retry != "") != (retry != nil) || retry != nil && retry[1] != c.retry {

@@ -91,6 +91,7 @@ func (w *witness) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Type", "text/html")
 		_, _ = io.WriteString(rw, witnessPage)
 	default:
+		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(rw, "served\n")
 	}
 }

@@ -39,6 +39,9 @@ type Relay struct {
 	// AnswerTimeout is how long an HTTP request may wait for the head of its
 	// answer. Zero means Limits.Answer.
 	AnswerTimeout time.Duration
+	// MaxBody is how long the body of a request may be: with more it is answered 413, or
+	// RESOURCE_EXHAUSTED. Zero means no bound.
+	MaxBody int64
 	// Timeout is how long a gRPC call may take in all: it ends with
 	// DEADLINE_EXCEEDED. Zero means no limit.
 	Timeout time.Duration
@@ -99,6 +102,10 @@ func (w *Relay) tells() bool { return true }
 
 // take sends a new stream to a member.
 func (w *Relay) take(s *stream, r *Request, end bool) {
+	if w.MaxBody > 0 && max(r.length, s.up.Received()) > w.MaxBody {
+		s.reply(bodyTooLarge)
+		return
+	}
 	if w.Prepare != nil {
 		s.noted = w.Prepare(r, s.call)
 	}

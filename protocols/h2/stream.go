@@ -522,6 +522,7 @@ const (
 
 var (
 	headersTooLarge = &refusal{http: 431, grpc: codeResourceExhausted, text: "request header fields too large"}
+	bodyTooLarge    = &refusal{http: 413, grpc: codeResourceExhausted, text: "the request's body is too large"}
 	noRoute         = &refusal{http: 404, grpc: codeUnimplemented, text: "no route for this request"}
 	unavailable     = later("the server is not available")
 	goingAway       = later("the server is going away")

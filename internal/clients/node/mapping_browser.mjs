@@ -29,6 +29,11 @@ await step('fetch has the status of each refusal', async () => {
     }, path)
     assert.deepEqual(got, { status, retry }, path)
   }
+  const posted = await page.evaluate(async () => {
+    const post = async (path, length) => (await fetch(path, { method: 'POST', body: 'x'.repeat(length) })).status
+    return [await post('/small', 64 << 10), await post('/small', (64 << 10) + 1), await post('/h2c/small', (64 << 10) + 1)]
+  })
+  assert.deepEqual(posted, [200, 413, 413])
   const long = await page.evaluate(async () => (await fetch('/open', { headers: { 'x-long': 'a'.repeat(20 << 10) } })).status)
   assert.equal(long, 431)
 })
