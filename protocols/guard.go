@@ -74,6 +74,10 @@ type Refusal struct { //nolint:errname // what it is to those who write guards
 	RetryAfter time.Duration
 }
 
+// RetryLater is when clients may try again what the port itself is too busy for, or a
+// server elsewhere: nobody knows when that will have passed.
+const RetryLater = time.Second
+
 func (r *Refusal) Error() string { return "refused: " + r.text() }
 
 func (r *Refusal) text() string {

@@ -42,7 +42,13 @@ func (d *dest) do(ctx context.Context, x proxy.Exchange) (status int, text strin
 	if w.plain {
 		return upstream.Refusal(ctx, x, d.up.Do(ctx, x))
 	}
-	y := &exchange{Exchange: x, way: w}
+	if w.MaxBody > 0 {
+		var h protocols.Head
+		if x.Head(&h); h.Length > w.MaxBody {
+			return upstream.RefuseBody(x)
+		}
+	}
+	y := &exchange{Exchange: x, way: w, room: w.MaxBody}
 	if w.Mirror != nil {
 		y.copied = w.Mirror.Copy(ctx)
 		defer y.copied.Send()
@@ -66,7 +72,8 @@ type exchange struct {
 	way    *way
 	copied *upstream.Copied // for the mirror; nil without one
 	origin string
-	whole  bool // there is no body, so it can be sent twice
+	whole  bool  // there is no body, so it can be sent twice
+	room   int64 // what may still come of the body, with a MaxBody
 }
 
 func (x *exchange) Head(h *protocols.Head) {
@@ -101,11 +108,17 @@ func (x *exchange) OnLeave(f func()) {
 
 func (x *exchange) Read(p []byte) (int, error) {
 	n, err := x.Exchange.Read(p)
+	if x.way.MaxBody > 0 {
+		if x.room -= int64(n); x.room < 0 {
+			return 0, upstream.ErrTooBig
+		}
+	}
 	x.copied.Body(p[:n], err)
 	return n, err
 }
 
 func (x *exchange) Unread(p []byte) {
+	x.room += int64(len(p))
 	x.copied.Unread(len(p))
 	x.Exchange.Unread(p)
 }
@@ -149,6 +162,15 @@ func (f *Fallback) answer(x *exchange) {
 // serveReverse hands a request of HTTP/1 on to a server that speaks HTTP/2.
 func (d *dest) serveReverse(rw http.ResponseWriter, r *http.Request) {
 	w := d.way
+	if w.MaxBody > 0 {
+		if r.ContentLength > w.MaxBody {
+			x := proxy.FromHTTP(rw, r)
+			defer x.Release()
+			x.Reply(upstream.RefuseBody(x))
+			return
+		}
+		r.Body = http.MaxBytesReader(rw, r.Body, w.MaxBody)
+	}
 	changes := upstream.Changes{AnswerTimeout: d.way.AnswerTimeout}
 	if !w.plain {
 		origin := r.Header.Get("Origin")

@@ -75,6 +75,11 @@ type Route struct {
 	// it to the server. For Path alone.
 	CORS *CORS
 
+	// MaxBody is how many bytes the body of a request may have: with more it is answered
+	// 413, before the server is asked if the client says how long it is. Zero means no
+	// bound. For Path alone.
+	MaxBody int64
+
 	// AnswerTimeout is how long the server may take to the head of its answer to
 	// a plain HTTP request. Zero means 60 s. It is looked at once a second.
 	AnswerTimeout time.Duration

@@ -147,6 +147,72 @@ func TestNobodySpoofsWhatGuardsSet(t *testing.T) {
 	}
 }
 
+// What a client says of itself in trailers goes no further either: servers may merge them
+// into the header.
+func TestNobodySpoofsByTrailers(t *testing.T) {
+	ln := localhost(t)
+	protos := new(http.Protocols)
+	protos.SetHTTP1(true)
+	protos.SetUnencryptedHTTP2(true)
+	srv := &http.Server{Protocols: protos, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "%s %v", body, r.Trailer)
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(ln) }()
+	t.Cleanup(func() { _ = srv.Close(); <-done })
+	guard := protocols.GuardFunc(func(ctx context.Context, call *protocols.Call) (context.Context, error) {
+		call.Hand("X-Plan", "gold")
+		return ctx, nil
+	})
+	names := []string{
+		"X-User-Id", "X_user_id", "X-Request-Id", "X-Real-Ip", "X-Forwarded-For", "X-Forwarded_groups", "Forwarded", "X-Plan", "X_Plan", "Traceparent",
+	}
+	for _, scheme := range []string{"http", "h2c"} {
+		edge := newServer()
+		edge.Routes = []router.Route{{Path: "/", To: reach(t, scheme+"://"+ln.Addr().String(), nil), Guards: []protocols.Guard{guard}}}
+		port := oneporttest.Listen(t, edge)
+		for _, sum := range [][]string{nil, {"X-Sum"}} { // with another trailer, and without
+			trailers := slices.Concat(names, sum)
+			got := rawTrailers(t, port, trailers)
+			if !strings.HasPrefix(got, "200 body ") || strings.Count(got, "evil") != len(sum) {
+				t.Errorf("HTTP/2 to %s, with %q: %s", scheme, sum, got)
+			}
+			got = rawHTTP1(t, port, "POST / HTTP/1.1\r\nHost: oneport.test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: "+
+				strings.Join(trailers, ", ")+"\r\n\r\n4\r\nbody\r\n0\r\n"+strings.Join(trailers, ": evil\r\n")+": evil\r\n\r\n")
+			if scheme == "h2c" {
+				sum = nil // net/http's client there takes none along
+			}
+			if !strings.HasPrefix(got, "200 body ") || strings.Count(got, "evil") != len(sum) {
+				t.Errorf("HTTP/1.1 to %s, with %q: %s", scheme, sum, got)
+			}
+		}
+	}
+}
+
+// rawTrailers posts "body" over HTTP/2 with trailers of these names, and gives the answer.
+func rawTrailers(t *testing.T, port *oneporttest.Port, names []string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, port.URL("/"), io.MultiReader(strings.NewReader("body")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Trailer = http.Header{}
+	for _, name := range names {
+		req.Trailer.Set(name, "evil")
+	}
+	res, err := port.HTTP2().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(res.StatusCode, " ", string(b))
+}
+
 // A "#", which servers read as the end of a target or as a part of it, does not lead
 // a request past the guards of the path that a server makes of it.
 func TestNumberSignIsEscaped(t *testing.T) {

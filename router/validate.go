@@ -69,6 +69,9 @@ func (r *Route) validateMore() error {
 			return wrong(err)
 		}
 	}
+	if err := r.validateBody(); err != nil {
+		return wrong(err)
+	}
 	if err := r.validateTunnel(); err != nil {
 		return wrong(err)
 	}
@@ -91,6 +94,13 @@ func (r *Route) validateMore() error {
 		if err := f.validate(); err != nil {
 			return wrong(err)
 		}
+	}
+	return nil
+}
+
+func (r *Route) validateBody() error {
+	if r.MaxBody < 0 || r.MaxBody > 0 && r.Path == "" {
+		return errors.New("it has MaxBody: that is a number of bytes, for Path alone")
 	}
 	return nil
 }

@@ -61,9 +61,13 @@ type dest struct {
 func (s *Server) newWay(r *Route) *way {
 	w := &way{Route: r, request: r.Request.compile(), response: r.Response.compile()}
 	w.plain = w.request == nil && w.response == nil && w.CORS == nil && w.Rewrite == "" && w.RewriteHost == "" &&
-		w.AnswerTimeout == 0 && w.Fallback == nil && w.Mirror == nil
+		w.AnswerTimeout == 0 && w.Fallback == nil && w.Mirror == nil && w.MaxBody == 0
 	if r.Handler != nil {
-		w.own = rest.Guarded(r.Handler, r.Guards, s.Log)
+		w.own = r.Handler
+		if r.MaxBody > 0 {
+			w.own = http.MaxBytesHandler(r.Handler, r.MaxBody)
+		}
+		w.own = rest.Guarded(w.own, r.Guards, s.Log)
 	}
 	for _, share := range r.shares() {
 		d := &dest{way: w, up: share.To, weight: share.Weight}
@@ -114,12 +118,12 @@ func (d *dest) newStream() h2.Backend {
 	if d.way.response != nil || d.way.CORS != nil {
 		relay.Answer = d.way.answer
 	}
-	relay.AnswerTimeout, relay.Timeout = d.way.AnswerTimeout, d.way.CallTimeout
+	relay.AnswerTimeout, relay.Timeout, relay.MaxBody = d.way.AnswerTimeout, d.way.CallTimeout, d.way.MaxBody
 	switch f := d.way.Fallback; {
 	case f == nil:
 	case f.To != nil:
 		instead := f.To.Relay()
-		instead.Answer, instead.AnswerTimeout, instead.Timeout = relay.Answer, relay.AnswerTimeout, relay.Timeout
+		instead.Answer, instead.AnswerTimeout, instead.Timeout, instead.MaxBody = relay.Answer, relay.AnswerTimeout, relay.Timeout, relay.MaxBody
 		relay.Otherwise = &instead
 	default:
 		relay.Otherwise = f.static()

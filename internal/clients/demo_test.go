@@ -49,6 +49,8 @@ func TestClients(t *testing.T) {
 	t.Run("proxy", d.proxy)
 	t.Run("tunnels", d.tunnels)
 	t.Run("guards", d.guards)
+	t.Run("mapping", d.mapping)
+	t.Run("late", d.late)
 	t.Run("planted", d.planted)
 	t.Run("whoami", d.whoami)
 	t.Run("drain", d.drain)
@@ -65,6 +67,7 @@ type demo struct {
 	log         string        // the file that it writes its log to
 	read        chan struct{} // closed when stdout has come to its end
 	terminated  bool          // SIGTERM was sent
+	exit        int           // the code that it is to end with
 }
 
 // url is the address with the name that the certificate has, so that clients send SNI.

@@ -85,8 +85,8 @@ func serve(t *testing.T, oneport string, args []string, listeners int) *demo {
 				t.Error(err)
 			}
 		}
-		if err := p.cmd.Wait(); err != nil {
-			t.Errorf("after SIGTERM it ended with %v, want exit code 0", err)
+		if err := p.cmd.Wait(); p.cmd.ProcessState == nil || p.cmd.ProcessState.ExitCode() != p.exit {
+			t.Errorf("after SIGTERM it ended with %v, want exit code %d", err, p.exit)
 		}
 		if t.Failed() {
 			t.Logf("its log ends with:\n%s", tail(p.log))

@@ -27,6 +27,8 @@ type witness struct {
 	held chan string // the path of a request that is held open
 	http *http.Server
 
+	release chan struct{} // closed to have requests for /late answered
+
 	mu    sync.Mutex // guards the fields below
 	heads []head
 }
@@ -44,7 +46,7 @@ func newWitness(t *testing.T) *witness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &witness{addr: ln.Addr().String(), rpc: grpc.NewServer(), held: make(chan string, 16)}
+	w := &witness{addr: ln.Addr().String(), rpc: grpc.NewServer(), held: make(chan string, 16), release: make(chan struct{})}
 	echov1.RegisterEchoServer(w.rpc, witnessEcho{})
 	both := new(http.Protocols)
 	both.SetHTTP1(true)
@@ -74,17 +76,22 @@ func (w *witness) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/crash"), r.Header.Get("X-Crash") != "":
 		panic(http.ErrAbortHandler)
+	case strings.HasSuffix(r.URL.Path, "/hold"), strings.HasPrefix(r.Header.Get("X-Row"), "hold"):
+		w.held <- r.URL.Path
+		<-r.Context().Done()
 	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
 		w.rpc.ServeHTTP(rw, r)
 	case websocket.IsWebSocketUpgrade(r):
 		w.echo(rw, r)
-	case strings.HasSuffix(r.URL.Path, "/hold"):
+	case strings.HasSuffix(r.URL.Path, "/late"):
 		w.held <- r.URL.Path
-		<-r.Context().Done()
+		<-w.release
+		_, _ = io.WriteString(rw, "late\n")
 	case r.URL.Path == "/page":
 		rw.Header().Set("Content-Type", "text/html")
 		_, _ = io.WriteString(rw, witnessPage)
 	default:
+		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(rw, "served\n")
 	}
 }

@@ -181,7 +181,7 @@ func routeOf(r *config.Route, pools map[string]*upstream.Upstream) router.Route 
 		Name: r.Name, GRPC: r.GRPC, Path: r.Path, WebSocket: r.WebSocket, Hosts: r.Hosts, Methods: r.Methods,
 		Headers: r.Headers, To: pools[r.To], Redirect: r.Redirect, RedirectStatus: r.RedirectStatus,
 		Mirror: pools[r.Mirror], Rewrite: r.Rewrite, RewriteHost: r.RewriteHost, EncodedSlash: r.EncodedSlash,
-		Request: router.Edits(r.Request), Response: router.Edits(r.Response), AnswerTimeout: r.AnswerTimeout, CallTimeout: r.CallTimeout,
+		Request: router.Edits(r.Request), Response: router.Edits(r.Response), AnswerTimeout: r.AnswerTimeout, CallTimeout: r.CallTimeout, MaxBody: r.MaxBody,
 	}
 	for _, s := range r.Split {
 		route.Split = append(route.Split, router.Share{To: pools[s.To], Weight: s.Weight})

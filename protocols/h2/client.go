@@ -233,6 +233,11 @@ func (c *client) data(h frame.Header, p []byte) error {
 		c.release(len(p))
 		return c.streamError(h.Stream, frame.ProtocolError)
 	}
+	if s.relay != nil && s.relay.MaxBody > 0 && s.up.Received() > s.relay.MaxBody && !s.up.cut {
+		c.release(len(p))
+		s.giveUp(frame.Cancel, bodyTooLarge)
+		return nil
+	}
 	s.up.data(p, end)
 	return nil
 }

@@ -3,6 +3,7 @@ package h2
 import (
 	"context"
 	"io"
+	"net/http"
 	"runtime"
 	"slices"
 	"sync"
@@ -33,6 +34,7 @@ type Exchange struct {
 	left     int64  // of the answer's body; -1 if nobody knows
 	leave    func() // see OnLeave
 	finished bool
+	dropped  bool // the switch has answered in the function's place
 
 	mu   sync.Mutex // guards the fields below; after the client's
 	gone bool       // the stream has ended before its time
@@ -332,11 +334,15 @@ func (x *Exchange) Abort() {
 }
 
 // Reply answers in the switch's words, if nothing was answered: with that status
-// and text, or in a gRPC call with UNAVAILABLE.
+// and text, or in a gRPC call with UNAVAILABLE. With a 503 it says when to try again.
 func (x *Exchange) Reply(status int, text string) {
 	x.c.mu.Lock()
 	if s := x.s; s != nil && !s.started {
-		s.reply(&refusal{http: status, grpc: codeUnavailable, text: text})
+		why := &refusal{http: status, grpc: codeUnavailable, text: text}
+		if status == http.StatusServiceUnavailable {
+			why = later(text)
+		}
+		s.reply(why)
 	}
 	x.c.unlock()
 	x.c.kick()
@@ -357,7 +363,7 @@ func (x *Exchange) leaveLocked(early bool) {
 	if len(x.c.parked) > 0 {
 		x.c.parked = slices.DeleteFunc(x.c.parked, func(o *Exchange) bool { return o == x })
 	}
-	if !early {
+	if !early && !x.dropped {
 		return
 	}
 	if x.leave != nil {

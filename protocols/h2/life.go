@@ -230,6 +230,30 @@ func (c *client) lastGoAway() {
 	c.maybeDone()
 }
 
+// toldTime is how long clients may take to hear that a drain has not waited for them.
+const toldTime = 500 * time.Millisecond
+
+// endAll answers all streams in their servers' place, because nobody waits for those any
+// more: the connection ends when the client has that.
+func (c *client) endAll() {
+	c.mu.Lock()
+	list := make([]*stream, 0, len(c.streams))
+	for _, s := range c.streams {
+		list = append(list, s)
+	}
+	for _, s := range list {
+		s.giveUp(frame.Cancel, goingAway)
+	}
+	for _, b := range c.backs {
+		b.publish()
+	}
+	if c.state != stateOpen { // otherwise it has not begun to end
+		c.lastGoAway()
+	}
+	c.unlock()
+	c.kick()
+}
+
 // maybeDone ends a connection that went away when its last stream has ended.
 func (c *client) maybeDone() {
 	if c.goneAway && len(c.streams) == 0 && c.state != stateClose {

@@ -24,6 +24,9 @@ type Relay struct {
 	// Prepare may change a request before it is sent, once. What it returns,
 	// Answer gets. It must not wait.
 	Prepare func(*Request, *protocols.Call) (note string)
+	// Trailer reports whether a trailer of a request, whose name is in lower case, is
+	// sent. Nil sends all. It must not wait.
+	Trailer func(name string, call *protocols.Call) bool
 	// Answer may change the head of an answer, but for 1xx. It must not wait.
 	Answer func(res *Response, call *protocols.Call, note string)
 	// Retries is how many further members a stream is tried at that none of it
@@ -36,6 +39,9 @@ type Relay struct {
 	// AnswerTimeout is how long an HTTP request may wait for the head of its
 	// answer. Zero means Limits.Answer.
 	AnswerTimeout time.Duration
+	// MaxBody is how long the body of a request may be: with more it is answered 413, or
+	// RESOURCE_EXHAUSTED. Zero means no bound.
+	MaxBody int64
 	// Timeout is how long a gRPC call may take in all: it ends with
 	// DEADLINE_EXCEEDED. Zero means no limit.
 	Timeout time.Duration
@@ -96,6 +102,10 @@ func (w *Relay) tells() bool { return true }
 
 // take sends a new stream to a member.
 func (w *Relay) take(s *stream, r *Request, end bool) {
+	if w.MaxBody > 0 && max(r.length, s.up.Received()) > w.MaxBody {
+		s.reply(bodyTooLarge)
+		return
+	}
 	if w.Prepare != nil {
 		s.noted = w.Prepare(r, s.call)
 	}
@@ -198,6 +208,14 @@ func (s *stream) leaveMember(out Outcome) {
 		s.member = nil
 		m.Done(out)
 	}
+}
+
+// passed are a half's trailers: of a request those that the relay lets go on.
+func (s *stream) passed(h *half) []hpack.HeaderField {
+	if h != &s.up || s.relay == nil || s.relay.Trailer == nil {
+		return h.trailers
+	}
+	return removeFields(h.trailers, func(name string) bool { return !s.relay.Trailer(name, s.call) })
 }
 
 // answered lets the relay change the head of an answer.

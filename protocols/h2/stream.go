@@ -213,7 +213,11 @@ func (h *half) sendTail() {
 		h.to.out = frame.AppendData(h.to.out, h.dest(), nil, true)
 		h.closed = true
 	case tailTrailers:
-		h.to.head(h.dest(), h.trailers, true, 0)
+		if list := h.s.passed(h); len(list) > 0 {
+			h.to.head(h.dest(), list, true, 0)
+		} else {
+			h.to.out = frame.AppendData(h.to.out, h.dest(), nil, true)
+		}
 		h.trailers, h.closed = nil, true
 	}
 }
@@ -352,6 +356,9 @@ func (s *stream) giveUp(code frame.Code, why *refusal) {
 	if s.down.ended {
 		s.stop()
 	} else {
+		if s.x != nil {
+			s.x.dropped = true // its function need not go on
+		}
 		s.reply(why)
 	}
 	s.part()
@@ -515,16 +522,23 @@ const (
 
 var (
 	headersTooLarge = &refusal{http: 431, grpc: codeResourceExhausted, text: "request header fields too large"}
+	bodyTooLarge    = &refusal{http: 413, grpc: codeResourceExhausted, text: "the request's body is too large"}
 	noRoute         = &refusal{http: 404, grpc: codeUnimplemented, text: "no route for this request"}
-	unavailable     = &refusal{http: 503, grpc: codeUnavailable, text: "the server is not available"}
-	overloaded      = &refusal{http: 503, grpc: codeUnavailable, text: "too many requests wait for the server"}
-	tooLong         = &refusal{http: 503, grpc: codeUnavailable, text: "the request has waited too long for the server"}
+	unavailable     = later("the server is not available")
+	goingAway       = later("the server is going away")
+	overloaded      = later("too many requests wait for the server")
+	tooLong         = later("the request has waited too long for the server")
 	unreachable     = &refusal{http: 502, grpc: codeUnavailable, text: "the server cannot be reached", fault: Unreachable}
 	bodyIdle        = &refusal{http: 408, grpc: codeUnavailable, text: "the request's body stands still"}
 	noAnswer        = &refusal{http: 504, grpc: codeDeadlineExceeded, text: "the server takes too long", fault: Slow}
 	pastDeadline    = &refusal{http: 504, grpc: codeDeadlineExceeded, text: "the call takes too long"}
 	broken          = &refusal{http: 502, grpc: codeUnavailable, text: "the server ended the connection", fault: Broken}
 )
+
+// later refuses what may well be served a moment later: its client is told when.
+func later(text string) *refusal {
+	return refused(&protocols.Refusal{Reason: protocols.ReasonOverloaded, Text: text, RetryAfter: protocols.RetryLater})
+}
 
 func (r *refusal) grpcFields() []hpack.HeaderField {
 	fields := []hpack.HeaderField{

@@ -187,8 +187,8 @@ func shed(list []holder, over int64) {
 }
 
 // Shutdown ends all connections gracefully: clients are told to go, what is in
-// flight is served to its end. When ctx ends first, the rest is cut off and
-// Shutdown returns ctx's error.
+// flight is served to its end. When ctx ends first, the rest is answered with 503 or
+// UNAVAILABLE, or cut off within half a second, and Shutdown returns ctx's error.
 func (sw *Switch) Shutdown(ctx context.Context) error {
 	sw.mu.Lock()
 	sw.draining = true
@@ -215,6 +215,15 @@ func (sw *Switch) Shutdown(ctx context.Context) error {
 	case <-empty:
 		return nil
 	case <-ctx.Done():
+		for _, c := range all {
+			c.endAll()
+		}
+		told := time.NewTimer(toldTime)
+		defer told.Stop()
+		select {
+		case <-empty:
+		case <-told.C:
+		}
 		sw.Close()
 		return ctx.Err()
 	}

@@ -23,6 +23,9 @@ type Config struct {
 	Host string
 	// Prepare may change the head of a request before it is sent. It must not wait.
 	Prepare func(context.Context, *protocols.Head)
+	// Trailer reports whether a trailer of a request is sent. Nil sends all but those of
+	// framing. It must not wait.
+	Trailer func(ctx context.Context, name string) bool
 
 	// Conns bounds the connections. Zero means 10,000.
 	Conns int

@@ -152,7 +152,16 @@ func (x *HTTP) linger() {
 // Reply answers in the port's own words, if nothing was answered.
 func (x *HTTP) Reply(status int, text string) {
 	x.linger()
-	http.Error(x.w, text, status)
+	Reply(x.w, status, text)
+}
+
+// Reply answers in the port's own words. With a 503 it says when to try again.
+func Reply(w http.ResponseWriter, status int, text string) {
+	if status == http.StatusServiceUnavailable {
+		later := &protocols.Refusal{Reason: protocols.ReasonOverloaded, RetryAfter: protocols.RetryLater}
+		_, _ = later.HTTP(w.Header())
+	}
+	http.Error(w, text, status)
 }
 
 // Inform sends an interim answer to a client that knows them.

@@ -126,7 +126,7 @@ func (e *exchange) sendEnd() bool {
 	e.sending.read.Store(true)
 	b := append(make([]byte, 0, 64), "0\r\n"...)
 	for _, f := range e.x.Trailers(nil) {
-		if nameOf(f.Name) == nameOther {
+		if nameOf(f.Name) == nameOther && (e.c.Trailer == nil || e.c.Trailer(e.ctx, f.Name)) {
 			b, _ = appendField(b, &f)
 		}
 	}

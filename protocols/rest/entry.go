@@ -51,8 +51,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 
 	rw.ResponseWriter = w
-	if s.draining.Load() && r.ProtoMajor == 1 {
-		w.Header().Set("Connection", "close")
+	if r.ProtoMajor == 1 {
+		rw.draining = &s.draining
 	}
 	defer s.finish(call, x)
 	if status, why := s.vet(r, conn); status != 0 {
@@ -100,6 +100,9 @@ func deepest(*[4 << 10]byte) {}
 // finish ends a call whose handler has returned or panicked. It is deferred.
 func (s *Server) finish(call *protocols.Call, x *exchange) {
 	rw := &x.response
+	if rw.status == 0 {
+		rw.last() // its answer is empty
+	}
 	var res protocols.Result
 	p := recover()
 	abort := false

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/oneport-edge/oneport/protocols"
 )
@@ -18,11 +19,15 @@ type response struct {
 	status   int   // 0 until the final header is written
 	sent     int64 // bytes of body
 	hijacked bool
+	draining *atomic.Bool // of the server; nil for HTTP/2, whose connections end by themselves
 }
 
 func (w *response) WriteHeader(status int) {
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
+		if status >= 200 {
+			w.last()
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -30,6 +35,15 @@ func (w *response) WriteHeader(status int) {
 func (w *response) begin() {
 	if w.status == 0 {
 		w.status = http.StatusOK
+		w.last()
+	}
+}
+
+// last says, while the port drains, that the connection ends with this answer. The
+// request may have come before.
+func (w *response) last() {
+	if w.draining != nil && w.draining.Load() {
+		w.Header().Set("Connection", "close")
 	}
 }
 

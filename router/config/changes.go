@@ -13,7 +13,7 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 		if r.Tickets {
 			own = keyTickets
 		}
-		for _, key := range []string{keyRewrite, keyRewriteHost, keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyEncodedSlash, keyAnswerTimeout, keyCallTimeout} {
+		for _, key := range []string{keyRewrite, keyRewriteHost, keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyEncodedSlash, keyMaxBody, keyAnswerTimeout, keyCallTimeout} {
 			o.get(key).refuse("has no place beside " + own)
 		}
 		return
@@ -23,7 +23,7 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 	}
 	r.EncodedSlash = o.get(keyEncodedSlash).boolean()
 	if d.kind != keyPath {
-		for _, key := range []string{keyRewrite, keyCORS, keyMirror} {
+		for _, key := range []string{keyRewrite, keyCORS, keyMirror, keyMaxBody} {
 			o.get(key).refuse("goes with path alone")
 		}
 		o.get(keyAnswerTimeout).refuse("goes with path; for a gRPC call there is call_timeout")
@@ -48,6 +48,7 @@ func (w *walker) changes(r *Route, o object, d *destinations) {
 	r.Fallback = w.fallback(r, o.get(keyFallback), d)
 	if d.kind == keyPath {
 		r.Mirror = w.mirror(r, o.get(keyMirror), d)
+		r.MaxBody = o.get(keyMaxBody).size()
 		if v := o.get(keyAnswerTimeout); v.given() {
 			r.AnswerTimeout = v.duration()
 		}

@@ -116,6 +116,7 @@ type Route struct {
 	CORS                       *CORS         // nil to leave it to the server
 	EncodedSlash               bool          // requests with %2F in their path are taken
 	AnswerTimeout, CallTimeout time.Duration // 0 for the default, and for no cap
+	MaxBody                    int64         // bytes; 0 for no bound
 
 	// Tunnel is for WebSocket; otherwise nil.
 	Tunnel *Tunnel

@@ -20,6 +20,7 @@ const (
 	keyRewrite         = "rewrite"
 	keyRewriteHost     = "rewrite_host"
 	keyStatus          = "status"
+	keyMaxBody         = "max_body"
 	keyAnswerTimeout   = "answer_timeout"
 	keyCallTimeout     = "call_timeout"
 )
@@ -125,6 +126,10 @@ var callKeys = []key{
 	{
 		name: keyMirror, is: text(nil), without: "none", with: []string{keyPath},
 		about: "An upstream that gets copies of requests whose bodies have at most 64 KiB; its answers are thrown away. At most 64 at once, more are left out. Both upstreams must speak HTTP/1.1.",
+	},
+	{
+		name: keyMaxBody, is: size(1, 1<<40), without: "no bound", with: []string{keyPath},
+		about: "For `path`: how long the body of a request may be, `10MiB`; then 413, before the server is asked if the client says how long it is.",
 	},
 	{
 		name: keyAnswerTimeout, is: duration(time.Second, day), otherwise: "1m",

@@ -135,6 +135,18 @@ func likeOurs(name string, handed []protocols.Field) bool {
 	return strings.IndexByte(name, '_') >= 0 && ours(strings.ToLower(strings.ReplaceAll(name, "_", "-")), handed)
 }
 
+// claims reports whether a trailer's name says, or reads as if it said, what only this
+// port or a guard says: servers that merge trailers into the header would believe it,
+// whoever has sent it.
+func claims(name string, handed []protocols.Field) bool {
+	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+	switch name {
+	case "forwarded", traceParent, traceState, baggage:
+		return true
+	}
+	return ours(name, handed)
+}
+
 // headFields are those of a proxy.Exchange.
 type headFields struct{ *protocols.Head }
 

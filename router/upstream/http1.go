@@ -137,6 +137,8 @@ func Refusal(ctx context.Context, x proxy.Exchange, fail *proxy.Error) (status i
 	switch {
 	case fail == nil || fail.Answered:
 		return 0, ""
+	case fail.Client && errors.Is(fail.Err, ErrTooBig):
+		return http.StatusRequestEntityTooLarge, textTooBig
 	case fail.Client && fail.Timeout: // whose read was ended by that, which ends the context too
 		return http.StatusRequestTimeout, "the request's body stands still"
 	case fail.Client && ctx.Err() != nil:
@@ -159,11 +161,30 @@ const (
 	textUnreachable = "the server cannot be reached"
 	textTimeout     = "the server takes too long"
 	textNoServer    = "the server is not available"
+	textTooBig      = "the request's body is too large"
 )
+
+// ErrTooBig is how the Read of a body ends that is longer than its route takes.
+var ErrTooBig = errors.New("upstream: the request's body is too large")
+
+// RefuseBody refuses a request for the length that it says its body has.
+func RefuseBody(x proxy.Exchange) (status int, text string) {
+	x.StopReading()
+	return http.StatusRequestEntityTooLarge, textTooBig
+}
 
 // Handler is where the switch sends streams for servers that speak HTTP/1.1: to serve,
 // on a goroutine that belongs to the Upstream.
 func (u *Upstream) Handler(serve func(*h2.Exchange)) h2.Backend { return u.handler.With(serve) }
+
+// passTrailer reports whether a server gets a trailer of a request.
+func passTrailer(ctx context.Context, name string) bool {
+	var handed []protocols.Field
+	if call := protocols.CallFrom(ctx); call != nil {
+		handed = call.Handed()
+	}
+	return !claims(name, handed)
+}
 
 // prepareHead tells the server who asks.
 func prepareHead(ctx context.Context, h *protocols.Head) {

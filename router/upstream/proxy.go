@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -131,6 +132,10 @@ func (s *server) doHTTP(w http.ResponseWriter, r *http.Request, changes Changes)
 	p.ErrorHandler = func(_ http.ResponseWriter, _ *http.Request, err error) {
 		var ne net.Error
 		_, dialing := errors.AsType[*net.OpError](err)
+		if tooBig, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			fail = &proxy.Error{Client: true, Sent: true, Err: fmt.Errorf("%w: %w", ErrTooBig, tooBig)}
+			return
+		}
 		fail = &proxy.Error{Client: r.Context().Err() != nil, Timeout: errors.As(err, &ne) && ne.Timeout() || errors.Is(context.Cause(ctx), errSlow), Sent: !dialing || r.ContentLength != 0, Err: err}
 	}
 	p.ServeHTTP(w, r.WithContext(ctx))
@@ -150,7 +155,7 @@ func RefuseHTTP(w http.ResponseWriter, r *http.Request, fail *proxy.Error) {
 		panic(http.ErrAbortHandler) // the client has left
 	}
 	status, text := Refusal(r.Context(), nil, fail)
-	http.Error(w, text, status)
+	proxy.Reply(w, status, text)
 }
 
 // bufferPool lends buffers for bodies.

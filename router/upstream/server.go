@@ -67,7 +67,7 @@ func (u *Upstream) newServer(at target, name string) *server {
 		if at.network == networkUnix {
 			host = ""
 		}
-		cfg := proxy.Config{Name: name, Dial: s.dialHTTP1, Host: host, Prepare: prepareHead, Log: u.opts.Log}
+		cfg := proxy.Config{Name: name, Dial: s.dialHTTP1, Host: host, Prepare: prepareHead, Trailer: passTrailer, Log: u.opts.Log}
 		if u.opts.ProxyHeader {
 			cfg.IdleConns = -1
 		}

@@ -165,7 +165,8 @@ func NewPool(urls []string, opts Options) (*Upstream, error) {
 // Relay is how streams go to its servers, for a route that adds what it wants
 // else. Only for one that speaks HTTP/2.
 func (u *Upstream) Relay() h2.Relay {
-	return h2.Relay{Pick: u.pickStream, Retries: u.opts.Retries.Most, Backoff: u.opts.Retries.Backoff}
+	trailer := func(name string, call *protocols.Call) bool { return !claims(name, call.Handed()) }
+	return h2.Relay{Pick: u.pickStream, Trailer: trailer, Retries: u.opts.Retries.Most, Backoff: u.opts.Retries.Backoff}
 }
 
 // pickStream chooses a server for a stream.

@@ -1,57 +1,10 @@
 // Chromium before guards: what a page learns of its calls, and where its tokens may stand.
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
-import { createServer } from 'node:https'
-import { chromium } from 'playwright-core'
-import { name, spki, step } from './port.mjs'
+import { browser, context, dial, foreign, open } from './chromium.mjs'
+import { name, step } from './port.mjs'
 import { expires, tokenFor, tokens } from './tokens.mjs'
 
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  timeout: 30_000,
-  args: [
-    '--no-sandbox', // root has none
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-    '--no-proxy-server',
-    `--ignore-certificate-errors-spki-list=${spki}`,
-  ],
-})
-const context = await browser.newContext()
-
-// open gives a page, and the list of what its console says.
-async function open(url) {
-  const page = await context.newPage()
-  page.setDefaultTimeout(10_000)
-  const complaints = []
-  page.on('console', (message) => complaints.push(message.text()))
-  await page.goto(url)
-  return { page, complaints }
-}
-
 const { page, complaints } = await open(`https://${name}/page`)
-
-// dial opens a WebSocket in a page: what has become of it, and all that it learns of the end.
-const dial = (page, path, { subprotocols = [], send = 0, stay = false } = {}) =>
-  page.evaluate(
-    ({ url, subprotocols, send, stay }) =>
-      new Promise((resolve) => {
-        const got = { opened: false }
-        const socket = new WebSocket(url, subprotocols)
-        socket.onopen = () => {
-          Object.assign(got, { opened: true, protocol: socket.protocol })
-          for (let i = 0; i < send; i++) socket.send('x')
-          if (!send && !stay) socket.close(1000)
-        }
-        socket.onclose = ({ code, reason, wasClean }) => resolve({ ...got, code, reason, wasClean, when: Date.now() })
-      }),
-    { url: `wss://${name}${path}`, subprotocols, send, stay },
-  )
 
 await step('fetch has the status and the fields of each refusal', async () => {
   for (const [path, who, status, retry] of [
@@ -115,14 +68,7 @@ await step('so does a cookie, of a page of the same origin alone', async () => {
   const post = (page) => page.evaluate(async (url) => (await fetch(url, { method: 'POST', mode: 'no-cors', credentials: 'include' })).status, `https://${name}/in`)
   assert.equal(await post(page), 200)
 
-  // Another port is another origin and the same site: the browser sends the cookie along.
-  const server = process.env.ONEPORT_SERVER
-  const foreign = createServer({ cert: readFileSync(`${server}.crt`), key: readFileSync(`${server}.key`) }, (_, response) =>
-    response.setHeader('content-type', 'text/html').end('<title>other</title>'),
-  )
-  foreign.listen(0, '127.0.0.1')
-  await once(foreign, 'listening')
-  const other = await open(`https://localhost:${foreign.address().port}/`)
+  const other = await foreign()
   const refused = await dial(other.page, '/in')
   assert.deepEqual({ opened: refused.opened, code: refused.code }, { opened: false, code: 1006 })
   assert.match(other.complaints.join('\n'), /401|Authentication/)
@@ -131,7 +77,7 @@ await step('so does a cookie, of a page of the same origin alone', async () => {
   assert.equal((await answer).status(), 401)
   await context.clearCookies()
   assert.equal((await dial(page, '/in')).opened, false)
-  foreign.close()
+  other.origin.close()
 })
 
 await step('too many messages close it with 1013', async () => {
