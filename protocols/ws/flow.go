@@ -11,7 +11,8 @@ type flow struct {
 	t        *aware
 	from, to *lane
 	check    frame.Checker
-	bucket   bucket // of what comes from the client
+	bucket   bucket // of what comes from the client: messages
+	bytes    bucket // and bytes
 	inflater frame.Inflater
 
 	at   frame.Header // of the frame that has begun
@@ -185,13 +186,17 @@ func (f *flow) release(now int64) {
 	}
 }
 
-// count says whether the client may send one more.
+// count says whether the client may send one more. A frame's bytes count when its head is there.
 func (f *flow) count(h *frame.Header, now int64) error {
-	free := h.Op == frame.Close || h.Op == frame.Continuation && h.Len > 0
-	if f.bucket.perSecond == 0 || free || f.bucket.take(now) {
-		return nil
+	more := h.Op == frame.Continuation && h.Len > 0 // of a message that was counted
+	switch {
+	case h.Op == frame.Close:
+	case f.bucket.perSecond > 0 && !more && !f.bucket.take(1, now):
+		return &frame.Error{Code: CloseTryAgainLater, Reason: "too many messages"}
+	case f.bytes.perSecond > 0 && !f.bytes.take(float64(h.Len)+float64(h.Size), now):
+		return &frame.Error{Code: CloseTryAgainLater, Reason: "too many bytes"}
 	}
-	return &frame.Error{Code: CloseTryAgainLater, Reason: "too many messages"}
+	return nil
 }
 
 // control takes a whole control frame.
