@@ -242,7 +242,7 @@ func redis(made *door, r *config.Redis) error {
 
 // guardsOf are a route's, in the order in which they are asked: who it is, whether
 // that one may, and how much.
-func guardsOf(r *config.Route, byName, limits map[string]protocols.Guard) (list []protocols.Guard) {
+func (e *Edge) guardsOf(r *config.Route, byName, limits map[string]protocols.Guard) (list []protocols.Guard) {
 	var who []protocols.Guard
 	for _, name := range r.Auth {
 		if g := byName[name]; g != nil {
@@ -256,8 +256,13 @@ func guardsOf(r *config.Route, byName, limits map[string]protocols.Guard) (list 
 	default:
 		list = append(list, auth.Any(who...))
 	}
+	var rules *auth.Require
 	if a := r.Allow; a != nil {
-		list = append(list, &auth.Require{Subjects: a.Subjects, Issuers: a.Issuers, Claims: a.Claims})
+		rules = &auth.Require{Subjects: a.Subjects, Issuers: a.Issuers, Claims: a.Claims}
+		list = append(list, rules)
+	}
+	if len(r.Auth) > 0 {
+		list = append(list, e.open.Guard(rules))
 	}
 	if l := limits[r.Limit]; l != nil {
 		list = append(list, l)
