@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/router"
 	"github.com/oneport-edge/oneport/router/auth"
 	"github.com/oneport-edge/oneport/router/auth/extauthz"
 	"github.com/oneport-edge/oneport/router/config"
@@ -270,19 +271,20 @@ func (e *Edge) guardsOf(r *config.Route, byName, limits map[string]protocols.Gua
 	return list
 }
 
-// everywhere are the guards of all calls.
-func (e *Edge) everywhere(cfg *config.Config) (list []protocols.Guard) {
+// everywhere are the guards of all calls, and who goes when they do not suffice.
+func (e *Edge) everywhere(cfg *config.Config) (list []protocols.Guard, relief router.Relief) {
 	shed := limit.ShedOptions{Latency: -1}
 	if cfg.Limits.Shed == "all" {
 		shed.Latency = 0
 	}
 	if cfg.Limits.Shed == "all" || cfg.Limits.Shed == "memory" && debug.SetMemoryLimit(-1) != math.MaxInt64 {
-		list = append(list, limit.NewShed(shed))
+		guard := limit.NewShed(shed)
+		list, relief.Overloaded = append(list, guard), guard.Overloaded
 	}
 	if f := cfg.Limits.InFlight; f != (config.InFlight{}) {
 		list = append(list, limit.NewBulkheads(limit.Bounds(f)))
 	}
-	return list
+	return list, relief
 }
 
 // retire has a door closed once no call can be at it any more.

@@ -74,8 +74,10 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e.pools, e.doors = pools, d.all
+	guards, relief := e.everywhere(cfg)
 	e.Server = &router.Server{
-		Guards:      e.everywhere(cfg),
+		Guards:      guards,
+		Relief:      relief,
 		Certs:       source(cfg),
 		Routes:      routes,
 		Passthrough: passthrough(cfg),

@@ -51,6 +51,7 @@ func newAware(s *Server, opts Relay, client, up net.Conn, d deflated) *aware {
 	t.rise.inflater.Takeover, t.down.inflater.Takeover = d.fromClient, d.fromUp
 	now := s.now()
 	t.client.heard.Store(now)
+	t.client.moved.Store(now)
 	t.up.heard.Store(now)
 	t.rise.bucket.at, t.rise.bytes.at = now, now
 	return t

@@ -70,6 +70,7 @@ func (f *flow) run(ahead []byte) {
 // part of a header, or of a control frame.
 func (f *flow) move(p []byte, now int64) int {
 	var start, i, head int
+	data := f.left > 0 // more than control frames
 	if !f.hold {
 		head = int(min(f.left, int64(len(p)))) // of a frame that has begun
 	}
@@ -106,7 +107,7 @@ func (f *flow) move(p []byte, now int64) int {
 		}
 		i += size
 		if !h.Control() {
-			f.at, f.left = h, h.Len
+			f.at, f.left, data = h, h.Len, true
 		}
 		if err != nil || h.Control() {
 			start = i
@@ -114,6 +115,9 @@ func (f *flow) move(p []byte, now int64) int {
 	}
 	if f.deaf {
 		return len(p)
+	}
+	if data {
+		f.from.moved.Store(now)
 	}
 	f.emit(p[start:i], head, f.left > 0, now)
 	return i
