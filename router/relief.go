@@ -90,7 +90,7 @@ func (p *port) relieve(ctx context.Context) {
 // closeIdle closes a share of each kind.
 func (p *port) closeIdle() {
 	idle, share := cmp.Or(p.Relief.Idle, reliefIdle), cmp.Or(p.Relief.Share, reliefShare)
-	of := func(all int) int { return min(all, int(math.Ceil(share*float64(all)))) }
+	of := func(all int) int { return max(0, min(all, int(math.Ceil(share*float64(all))))) }
 
 	http1 := 0
 	var unused []*conn.Conn

@@ -159,3 +159,14 @@ func TestSessionsAreRevoked(t *testing.T) {
 		t.Errorf("lifted: %s", got)
 	}
 }
+
+// What sheds calls also says when who is idle has to go.
+func TestShedAllRelieves(t *testing.T) {
+	addr := behind(t)
+	for limits, want := range map[string]bool{"limits: { shed: all }": true, "limits: { shed: off }": false, `limits: { shed: "off" }`: false} {
+		e, _ := sidecar(t, fmt.Sprintf("listen: \"127.0.0.1:8443\"\ntls: { dev: true }\nupstreams: { web: { servers: [\"http://%s\"] } }\nroutes: [{ path: /, to: web }]\n%s\n", addr, limits))
+		if over := e.Server.Relief.Overloaded; (over != nil) != want {
+			t.Errorf("%s: relieves %v", limits, over != nil)
+		}
+	}
+}
