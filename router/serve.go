@@ -104,6 +104,9 @@ func (s *Server) serve(ctx context.Context, listeners []Listener) error {
 	if cas := s.ClientAuth.CAs; cas != nil {
 		p.running.Go(func() { cas.Watch(watching, s.Log) })
 	}
+	if s.Relief.Overloaded != nil {
+		p.running.Go(func() { p.relieve(watching) })
+	}
 	failed := make(chan error, len(listeners)+4)
 	p.running.Go(func() { failed <- p.web.Serve(p.webH2) })
 	p.running.Go(func() { failed <- p.rpc.Serve(p.rpcH2) })

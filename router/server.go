@@ -92,6 +92,9 @@ type Server struct {
 	// Limits bounds what clients can cost.
 	Limits Limits
 
+	// Relief is who has to go when the process has enough.
+	Relief Relief
+
 	// Drain is how Serve ends.
 	Drain Drain
 
@@ -119,7 +122,8 @@ type Server struct {
 	draining chan struct{}             // closed by drain
 	streams  atomic.Pointer[h2.Switch] // once served
 	table    atomic.Pointer[table]     // of Routes, or what SetRoutes has put in their place
-	noCalls  atomic.Bool               // routes of gRPC calls cannot be served
+	relief   relieved
+	noCalls  atomic.Bool // routes of gRPC calls cannot be served
 
 	mu     sync.Mutex // guards the fields below, until served
 	routes []socketRoute
@@ -293,13 +297,14 @@ type Stats struct {
 	Conns    conn.Stats
 	HTTP2    h2.Stats // of the stream switch
 	Sessions ws.Stats
+	Relieved Relieved
 	Tunnels  ws.TunnelStats // those of Sessions that lead to a server elsewhere
 }
 
 // Stats returns the counts.
 func (s *Server) Stats() Stats {
 	s.init()
-	st := Stats{Conns: s.conns.Stats(), Sessions: s.sessions.Stats(), Tunnels: s.sessions.TunnelStats()}
+	st := Stats{Conns: s.conns.Stats(), Sessions: s.sessions.Stats(), Tunnels: s.sessions.TunnelStats(), Relieved: s.relief.stats()}
 	if sw := s.streams.Load(); sw != nil {
 		st.HTTP2 = sw.Stats()
 	}

@@ -16,10 +16,12 @@ func (r *Route) validateTunnel() error {
 		return errors.New("its tunnel has a mode that there is not")
 	case t.Mode == ws.Raw && t != ws.Relay{Mode: ws.Raw}:
 		return errors.New("its tunnel is raw, and has bounds: nobody would look at them")
-	case t.MessageBytes < 0 || t.MessageRate < 0 || t.MessageBurst < 0 || t.PongWait < 0:
+	case t.MessageBytes < 0 || t.MessageRate < 0 || t.MessageBurst < 0 || t.ByteRate < 0 || t.ByteBurst < 0 || t.PongWait < 0:
 		return errors.New("its tunnel has a bound below zero")
 	case t.MessageBurst > 0 && t.MessageRate == 0:
 		return errors.New("its tunnel has MessageBurst and no MessageRate")
+	case t.ByteBurst > 0 && t.ByteRate == 0:
+		return errors.New("its tunnel has ByteBurst and no ByteRate")
 	}
 	return nil
 }

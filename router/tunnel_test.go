@@ -202,6 +202,7 @@ func TestTunnelsThatCannotBe(t *testing.T) {
 		"a mode that there is not":        {WebSocket: "/", Tunnel: ws.Relay{Mode: 7}},
 		"nobody would look at them":       {WebSocket: "/", Tunnel: ws.Relay{Mode: ws.Raw, MessageBytes: 1}},
 		"a bound below zero":              {WebSocket: "/", Tunnel: ws.Relay{MessageRate: -1}},
+		"ByteBurst and no ByteRate":       {WebSocket: "/", Tunnel: ws.Relay{ByteBurst: 1}},
 		"MessageBurst and no MessageRate": {WebSocket: "/", Tunnel: ws.Relay{MessageBurst: 1}},
 	} {
 		route.To = h1

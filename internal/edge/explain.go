@@ -168,6 +168,11 @@ func (x *Explanation) match(cfg *config.Config, a *asked) {
 		x.Answer = "200: a ticket for a WebSocket, to who may POST"
 		return
 	}
+	if from[i].Refresh {
+		x.guards(cfg, from[i])
+		x.Answer = "200: open sessions end with the credentials of a POST"
+		return
+	}
 	if r := &routes[i]; r.Redirect != "" {
 		x.Redirect = fmt.Sprintf("%d %s", cmp.Or(r.RedirectStatus, http.StatusPermanentRedirect), r.Location(a.Path, a.query))
 		return

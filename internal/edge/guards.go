@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/router"
 	"github.com/oneport-edge/oneport/router/auth"
 	"github.com/oneport-edge/oneport/router/auth/extauthz"
 	"github.com/oneport-edge/oneport/router/config"
@@ -242,7 +243,7 @@ func redis(made *door, r *config.Redis) error {
 
 // guardsOf are a route's, in the order in which they are asked: who it is, whether
 // that one may, and how much.
-func guardsOf(r *config.Route, byName, limits map[string]protocols.Guard) (list []protocols.Guard) {
+func (e *Edge) guardsOf(r *config.Route, byName, limits map[string]protocols.Guard) (list []protocols.Guard) {
 	var who []protocols.Guard
 	for _, name := range r.Auth {
 		if g := byName[name]; g != nil {
@@ -256,8 +257,13 @@ func guardsOf(r *config.Route, byName, limits map[string]protocols.Guard) (list 
 	default:
 		list = append(list, auth.Any(who...))
 	}
+	var rules *auth.Require
 	if a := r.Allow; a != nil {
-		list = append(list, &auth.Require{Subjects: a.Subjects, Issuers: a.Issuers, Claims: a.Claims})
+		rules = &auth.Require{Subjects: a.Subjects, Issuers: a.Issuers, Claims: a.Claims}
+		list = append(list, rules)
+	}
+	if len(r.Auth) > 0 {
+		list = append(list, e.open.Guard(rules))
 	}
 	if l := limits[r.Limit]; l != nil {
 		list = append(list, l)
@@ -265,19 +271,20 @@ func guardsOf(r *config.Route, byName, limits map[string]protocols.Guard) (list 
 	return list
 }
 
-// everywhere are the guards of all calls.
-func (e *Edge) everywhere(cfg *config.Config) (list []protocols.Guard) {
+// everywhere are the guards of all calls, and who goes when they do not suffice.
+func (e *Edge) everywhere(cfg *config.Config) (list []protocols.Guard, relief router.Relief) {
 	shed := limit.ShedOptions{Latency: -1}
 	if cfg.Limits.Shed == "all" {
 		shed.Latency = 0
 	}
 	if cfg.Limits.Shed == "all" || cfg.Limits.Shed == "memory" && debug.SetMemoryLimit(-1) != math.MaxInt64 {
-		list = append(list, limit.NewShed(shed))
+		guard := limit.NewShed(shed)
+		list, relief.Overloaded = append(list, guard), guard.Overloaded
 	}
 	if f := cfg.Limits.InFlight; f != (config.InFlight{}) {
 		list = append(list, limit.NewBulkheads(limit.Bounds(f)))
 	}
-	return list
+	return list, relief
 }
 
 // retire has a door closed once no call can be at it any more.

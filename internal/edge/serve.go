@@ -32,6 +32,7 @@ type Edge struct {
 
 	limits  limit.Registry
 	tickets *auth.Tickets
+	open    *auth.Sessions
 
 	mu    sync.Mutex                    // guards all below
 	pools map[string]*upstream.Upstream // by poolKey
@@ -65,6 +66,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	e := &Edge{
 		log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
 		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}), tickets: auth.NewTickets(auth.TicketsOptions{}),
+		open: auth.NewSessions(),
 	}
 	pools, routes, d, err := e.build(cfg)
 	if err != nil {
@@ -72,8 +74,10 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e.pools, e.doors = pools, d.all
+	guards, relief := e.everywhere(cfg)
 	e.Server = &router.Server{
-		Guards:      e.everywhere(cfg),
+		Guards:      guards,
+		Relief:      relief,
 		Certs:       source(cfg),
 		Routes:      routes,
 		Passthrough: passthrough(cfg),
@@ -150,9 +154,12 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 	for i := range cfg.Routes {
 		if r := &cfg.Routes[i]; r.Passthrough == "" {
 			route := routeOf(r, byName)
-			route.Guards = guardsOf(r, byGuard, limits)
+			route.Guards = e.guardsOf(r, byGuard, limits)
 			if r.Tickets {
 				route.Handler = e.tickets
+			}
+			if r.Refresh {
+				route.Handler = e.open
 			}
 			if len(errs) == 0 { // otherwise its upstream is what is wrong
 				if err := route.Validate(); err != nil {
@@ -201,7 +208,7 @@ func routeOf(r *config.Route, pools map[string]*upstream.Upstream) router.Route 
 // Check says what keeps an edge from being made of a file that could be read:
 // certificates that cannot be loaded, routes that cannot be.
 func Check(cfg *config.Config) error {
-	e := &Edge{log: slog.New(slog.DiscardHandler), tickets: auth.NewTickets(auth.TicketsOptions{})}
+	e := &Edge{log: slog.New(slog.DiscardHandler), tickets: auth.NewTickets(auth.TicketsOptions{}), open: auth.NewSessions()}
 	pools, _, d, err := e.build(cfg)
 	for _, up := range pools {
 		up.Close()
@@ -236,6 +243,10 @@ func (e *Edge) Reload(cfg *config.Config) (Plan, error) {
 	e.last = cfg
 	return plan, nil
 }
+
+// Sessions knows who has gRPC calls and WebSockets open, on all routes that ask who calls, and
+// revokes. A reload keeps what it knows.
+func (e *Edge) Sessions() *auth.Sessions { return e.open }
 
 // LoadFailed counts a file that could not even be read.
 func (e *Edge) LoadFailed(err error) {

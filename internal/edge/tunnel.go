@@ -17,5 +17,8 @@ func relayOf(t *config.Tunnel) ws.Relay {
 	if r := t.MessageRate; r.N > 0 {
 		relay.MessageRate, relay.MessageBurst = float64(r.N)/r.Per.Seconds(), r.N
 	}
+	if r := t.ByteRate; r.N > 0 {
+		relay.ByteRate = float64(r.N) / r.Per.Seconds()
+	}
 	return relay
 }

@@ -29,6 +29,7 @@ const (
 	ReasonTunnelDial                     // passthrough: the upstream could not be reached
 	ReasonKilled                         // closed by name
 	ReasonDrained                        // closed because the server ends
+	ReasonShed                           // closed while idle, because the process has enough
 	numReasons
 )
 
@@ -36,7 +37,7 @@ var reasonNames = [numReasons]string{
 	"done", "over_total", "over_per_ip", "over_pre_route", "proxy_missing", "proxy_invalid",
 	"silent", "silent_timeout", "first_bytes", "unknown_bytes", "plain_on_tls", "tls_on_plain",
 	"hello", "hello_timeout", "handshake_slot", "no_alpn", "client_cert", "handshake", "handshake_timeout",
-	"challenge", "tunnel_dial", "killed", "drained",
+	"challenge", "tunnel_dial", "killed", "drained", "shed",
 }
 
 // String gives the reason in snake case.

@@ -186,6 +186,36 @@ func shed(list []holder, over int64) {
 	}
 }
 
+// CloseIdle tells clients to go that have had no stream for so long, those that have not
+// for longest first, and no more than most. What they begin before they know is still
+// served. It says how many were told.
+func (sw *Switch) CloseIdle(most int, quiet time.Duration) int {
+	type unused struct {
+		c     *client
+		ticks int
+	}
+	var list []unused
+	tick := sw.limits.tick()
+	sw.mu.Lock()
+	for c := range sw.clients {
+		c.mu.Lock()
+		if c.state == stateOpen && len(c.streams) == 0 && time.Duration(c.bare)*tick > quiet {
+			list = append(list, unused{c, c.bare})
+		}
+		c.mu.Unlock()
+	}
+	sw.mu.Unlock()
+	slices.SortFunc(list, func(a, b unused) int { return b.ticks - a.ticks })
+	list = list[:min(len(list), max(most, 0))]
+	for _, u := range list {
+		u.c.mu.Lock()
+		u.c.goAwayLocked()
+		u.c.unlock()
+		u.c.kickLater()
+	}
+	return len(list)
+}
+
 // Shutdown ends all connections gracefully: clients are told to go, what is in
 // flight is served to its end. When ctx ends first, the rest is answered with 503 or
 // UNAVAILABLE, or cut off within half a second, and Shutdown returns ctx's error.

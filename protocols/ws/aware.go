@@ -44,15 +44,16 @@ func newAware(s *Server, opts Relay, client, up net.Conn, d deflated) *aware {
 	t := &aware{server: s, opts: opts}
 	t.client = lane{t: t, conn: client}
 	t.up = lane{t: t, conn: up, server: true}
-	t.rise = flow{t: t, from: &t.client, to: &t.up, bucket: newBucket(opts.MessageRate, opts.MessageBurst)}
+	t.rise = flow{t: t, from: &t.client, to: &t.up, bucket: newBucket(opts.MessageRate, opts.MessageBurst), bytes: newBucket(opts.ByteRate, opts.ByteBurst)}
 	t.down = flow{t: t, from: &t.up, to: &t.client}
 	t.rise.check = frame.Checker{Masked: true, Deflate: d.on, MessageBytes: opts.MessageBytes}
 	t.down.check = frame.Checker{Deflate: d.on, MessageBytes: opts.MessageBytes}
 	t.rise.inflater.Takeover, t.down.inflater.Takeover = d.fromClient, d.fromUp
 	now := s.now()
 	t.client.heard.Store(now)
+	t.client.moved.Store(now)
 	t.up.heard.Store(now)
-	t.rise.bucket.at = now
+	t.rise.bucket.at, t.rise.bytes.at = now, now
 	return t
 }
 

@@ -402,6 +402,46 @@ func TestAwareRate(t *testing.T) {
 	})
 }
 
+// Bytes are counted by frames, heads included, and those of one second may come at once. The server's do not count.
+func TestAwareByteRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServer(nil)
+		c, u := relayed(s, Relay{ByteRate: 100, ByteBurst: 200}, deflated{})
+		text := func(n int) string { return client(0x81, strings.Repeat("x", n)) } // and 6 bytes of a head
+		c.send(t, text(94), text(94))
+		for range 10 { // refilled at 100 a second
+			time.Sleep(time.Second)
+			u.send(t, strings.Repeat(server(0x81, "any"), 500))
+			c.send(t, text(94))
+		}
+		u.take()
+		c.take()
+		c.send(t, client(0x89, ""))
+		c.want(t, closing(1013, "too many bytes"))
+		u.want(t, closing(1013, "the other side: too many bytes"))
+		c.Close()
+		u.Close()
+		over(t, s, "1013", "client_too_many")
+	})
+}
+
+// A message that may be as large as it is may come, however small the rate: its size is the least burst.
+func TestAwareByteBurst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServer(nil)
+		c, u := relayed(s, Relay{ByteRate: 1, MessageBytes: 100}, deflated{})
+		c.send(t, client(0x81, strings.Repeat("x", 100)))
+		u.want(t, "\x81"+strings.Repeat("x", 100))
+		c.send(t, client(0x81, "123")) // 14 - 6 are left
+		c.want(t, closing(1013, "too many bytes"))
+		c.Close()
+		u.Close()
+		over(t, s, "1013", "client_too_many")
+	})
+}
+
 // What ends without a close frame is told to a client as 1011, and by the end of
 // the connection to a server.
 func TestAwareLost(t *testing.T) {

@@ -38,6 +38,7 @@ type Conn struct {
 	call   *protocols.Call // nil outside of a port
 	reader sync.WaitGroup  // CloseRead's goroutine
 	heard  atomic.Bool     // something arrived since the last look
+	moved  atomic.Int64    // when a message was read or written last, on the Server's clock
 
 	mu      sync.Mutex    // guards the fields below
 	request *http.Request // nil once reading has begun
@@ -99,6 +100,7 @@ func (c *Conn) read() (MessageType, []byte, error) {
 	if err != nil {
 		return 0, nil, c.readEnded(err)
 	}
+	c.moved.Store(c.server.now())
 	if typ == websocket.TextMessage && !utf8.Valid(msg) {
 		return 0, nil, c.refuse(CloseInvalidData, "text is not UTF-8")
 	}

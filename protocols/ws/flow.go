@@ -11,7 +11,8 @@ type flow struct {
 	t        *aware
 	from, to *lane
 	check    frame.Checker
-	bucket   bucket // of what comes from the client
+	bucket   bucket // of what comes from the client: messages
+	bytes    bucket // and bytes
 	inflater frame.Inflater
 
 	at   frame.Header // of the frame that has begun
@@ -69,6 +70,7 @@ func (f *flow) run(ahead []byte) {
 // part of a header, or of a control frame.
 func (f *flow) move(p []byte, now int64) int {
 	var start, i, head int
+	data := f.left > 0 // more than control frames
 	if !f.hold {
 		head = int(min(f.left, int64(len(p)))) // of a frame that has begun
 	}
@@ -105,7 +107,7 @@ func (f *flow) move(p []byte, now int64) int {
 		}
 		i += size
 		if !h.Control() {
-			f.at, f.left = h, h.Len
+			f.at, f.left, data = h, h.Len, true
 		}
 		if err != nil || h.Control() {
 			start = i
@@ -113,6 +115,9 @@ func (f *flow) move(p []byte, now int64) int {
 	}
 	if f.deaf {
 		return len(p)
+	}
+	if data {
+		f.from.moved.Store(now)
 	}
 	f.emit(p[start:i], head, f.left > 0, now)
 	return i
@@ -185,13 +190,17 @@ func (f *flow) release(now int64) {
 	}
 }
 
-// count says whether the client may send one more.
+// count says whether the client may send one more. A frame's bytes count when its head is there.
 func (f *flow) count(h *frame.Header, now int64) error {
-	free := h.Op == frame.Close || h.Op == frame.Continuation && h.Len > 0
-	if f.bucket.perSecond == 0 || free || f.bucket.take(now) {
-		return nil
+	more := h.Op == frame.Continuation && h.Len > 0 // of a message that was counted
+	switch {
+	case h.Op == frame.Close:
+	case f.bucket.perSecond > 0 && !more && !f.bucket.take(1, now):
+		return &frame.Error{Code: CloseTryAgainLater, Reason: "too many messages"}
+	case f.bytes.perSecond > 0 && !f.bytes.take(float64(h.Len)+float64(h.Size), now):
+		return &frame.Error{Code: CloseTryAgainLater, Reason: "too many bytes"}
 	}
-	return &frame.Error{Code: CloseTryAgainLater, Reason: "too many messages"}
+	return nil
 }
 
 // control takes a whole control frame.

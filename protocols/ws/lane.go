@@ -16,6 +16,7 @@ type lane struct {
 	server bool // the peer is a server: frames of ours have a mask
 
 	heard  atomic.Int64 // when something came from it, on the Server's clock
+	moved  atomic.Int64 // when a piece of a message came from it; the same
 	queued atomic.Bool  // queue is not empty
 
 	// w is held by who writes to conn, and guards what follows. It comes before aware.mu.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
@@ -38,6 +39,7 @@ type tunnel struct {
 	frames frames          // towards the client; belongs to who writes there
 	sent   int64           // bytes towards the client; the same
 	work   sync.WaitGroup  // the goroutine that writes our close frame
+	moved  atomic.Int64    // when bytes have gone either way, on the Server's clock
 
 	mu      sync.Mutex // guards the fields below
 	writing bool       // somebody writes to the client
@@ -57,6 +59,7 @@ type tunnel struct {
 func newTunnel(s *Server, client, up net.Conn, early []byte) *tunnel {
 	t := &tunnel{server: s, client: client, up: up, sent: int64(len(early))}
 	t.frames.skip(early)
+	t.moved.Store(s.now())
 	return t
 }
 
@@ -113,7 +116,10 @@ func (t *tunnel) upward(ahead []byte) {
 		err = toUpstream.write(ahead)
 	}
 	if err == nil {
-		err = pump(t.client, toUpstream.write)
+		err = pump(t.client, func(p []byte) error {
+			t.moved.Store(t.server.now())
+			return toUpstream.write(p)
+		})
 	}
 	if err == nil {
 		err = closeWrite(t.up)
@@ -205,6 +211,7 @@ func (t *tunnel) sayLocked() {
 // deliver writes what the upstream has sent to the client, up to the end of a
 // frame when the tunnel is closing.
 func (t *tunnel) deliver(client *timed, p []byte) error {
+	t.moved.Store(t.server.now())
 	t.mu.Lock()
 	if t.silent {
 		t.mu.Unlock()

@@ -3,6 +3,8 @@ package ws
 import (
 	"cmp"
 	"time"
+
+	"github.com/oneport-edge/oneport/protocols/ws/frame"
 )
 
 // Mode is how much a tunnel looks at.
@@ -29,6 +31,12 @@ type Relay struct {
 	MessageRate float64
 	// MessageBurst is how many may come at once. Zero means those of one second.
 	MessageBurst int
+	// ByteRate bounds how many bytes a client may send in a second, heads of frames
+	// included; more is closed with 1013. Zero means no bound.
+	ByteRate float64
+	// ByteBurst is how many may come at once. Zero means those of one second, and no
+	// fewer than the largest message has.
+	ByteBurst int
 	// PingEvery is how long a peer, on either side, may be silent before it is
 	// pinged. Zero means 25 s; negative never pings.
 	PingEvery time.Duration
@@ -44,6 +52,7 @@ type Relay struct {
 func (o Relay) withDefaults() Relay {
 	o.MessageBytes = cmp.Or(o.MessageBytes, 64<<10)
 	o.MessageBurst = cmp.Or(o.MessageBurst, max(1, int(o.MessageRate)))
+	o.ByteBurst = cmp.Or(o.ByteBurst, int(max(o.ByteRate, float64(o.MessageBytes+frame.MaxHeader))))
 	o.PingEvery = cmp.Or(o.PingEvery, 25*time.Second)
 	o.PongWait = cmp.Or(o.PongWait, 10*time.Second)
 	return o
@@ -60,15 +69,15 @@ func newBucket(perSecond float64, burst int) bucket {
 	return bucket{perSecond: perSecond, most: float64(burst), has: float64(burst)}
 }
 
-// take reports whether one more may happen now.
-func (b *bucket) take(now int64) bool {
+// take reports whether n more may happen now.
+func (b *bucket) take(n float64, now int64) bool {
 	if b.perSecond == 0 {
 		return true
 	}
 	b.has = min(b.most, b.has+float64(now-b.at)*b.perSecond/1e9)
-	if b.at = now; b.has < 1 {
+	if b.at = now; b.has < n {
 		return false
 	}
-	b.has--
+	b.has -= n
 	return true
 }

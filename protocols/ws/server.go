@@ -67,6 +67,7 @@ type HandlerFunc func(ctx context.Context, c *Conn) error
 type session interface {
 	Close(code int, reason string) // begins the end, and does not wait
 	abort()                        // cuts the connection off
+	lastMoved() int64              // when it has moved a message last, on the Server's clock, or neverIdle
 }
 
 // Server holds the open sessions of all routes, those of tunnels among them. Its methods may be called
@@ -152,6 +153,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.U
 	// The values of the request's context, without its end, which comes now.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	c := &Conn{g: g, stream: t.stream, server: s, opts: opts, ctx: ctx, cancel: cancel, call: call}
+	c.moved.Store(s.now())
 	t.stream.heard = &c.heard
 	t.stream.timeout = opts.WriteTimeout
 	g.SetReadLimit(opts.ReadLimit)

@@ -184,6 +184,7 @@ func (c *Conn) put(m message) error {
 		err = c.g.WriteMessage(m.typ, m.data)
 	}
 	if err == nil {
+		c.moved.Store(c.server.now())
 		c.mu.Lock()
 		c.sent += int64(len(m.data))
 		c.mu.Unlock()

@@ -2,18 +2,19 @@ package auth
 
 import (
 	"net/http"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
 )
 
-// SessionsTimer gives sessions: a function that adds a call, if there is one, and says whether their timer runs.
+// SessionsTimer gives endings: a function that adds a call, if there is one, and says whether their timer runs.
 func SessionsTimer() func(call *protocols.Call, expires time.Time) bool {
-	s := new(sessions)
+	s := new(endings)
 	return func(call *protocols.Call, expires time.Time) bool {
 		if call != nil {
-			s.add(call, expires, time.Now(), 0)
+			s.add(call, &protocols.Identity{Expires: expires}, time.Now(), 0)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -80,4 +81,13 @@ func TestJWKSStaysSecure(t *testing.T) {
 			t.Errorf("%s to %s: %v", tc.from, tc.to, err)
 		}
 	}
+}
+
+// FillRevocations has as many revoked as there may be.
+func FillRevocations(s *Sessions, until time.Time) {
+	m := make(map[who]revocation)
+	for i := range mostRevocations {
+		m[who{"a", strconv.Itoa(i)}] = revocation{at: time.Now(), until: until}
+	}
+	s.revoked.Store(&m)
 }

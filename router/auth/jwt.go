@@ -210,7 +210,7 @@ func (j *JWT) let(call *protocols.Call, e *jwtEntry, now time.Time) {
 	j.Clean(call)
 	call.Identify(e.id)
 	j.admitted.Add(1)
-	e.sessions.add(call, e.id.Expires, now, j.opts.Leeway)
+	e.open.add(call, e.id, now, j.opts.Leeway)
 }
 
 func (j *JWT) refuse(ctx context.Context, call *protocols.Call, why JWTReason) error {

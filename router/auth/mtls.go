@@ -267,15 +267,3 @@ func checkSPIFFE(u *url.URL) error {
 	}
 	return nil
 }
-
-// endAtExpiry ends a gRPC call or a WebSocket when what has opened it expires. An ordinary
-// request is let finish.
-func endAtExpiry(call *protocols.Call, id *protocols.Identity) {
-	if id.Expires.IsZero() || call.Protocol == protocols.HTTP {
-		return
-	}
-	t := time.AfterFunc(time.Until(id.Expires), func() {
-		call.End(&protocols.Refusal{Reason: protocols.ReasonExpired})
-	})
-	call.OnDone(func(protocols.Result) { t.Stop() })
-}

@@ -68,6 +68,12 @@ func (r *Require) AdmitNow(ctx context.Context, call *protocols.Call) (context.C
 	return ctx, &protocols.Refusal{Reason: protocols.ReasonForbidden}
 }
 
+// holds says whether an identity satisfies the rules, and counts nothing.
+func (r *Require) holds(id *protocols.Identity) bool {
+	return (len(r.Issuers) == 0 || slices.Contains(r.Issuers, id.Issuer)) &&
+		(len(r.Subjects) == 0 || slices.Contains(r.Subjects, id.Subject)) && r.claimed(id)
+}
+
 func (r *Require) claimed(id *protocols.Identity) bool {
 	for path, wanted := range r.Claims {
 		if !ruleClaimHas(id.Claims, path, wanted) {

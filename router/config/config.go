@@ -126,6 +126,7 @@ type Route struct {
 	Allow   *Allow   `json:",omitempty"` // nil for all who are known
 	Limit   string   `json:",omitempty"` // the name of one of Limits.Named
 	Tickets bool     `json:",omitempty"` // it gives tickets for WebSockets, instead of To
+	Refresh bool     `json:",omitempty"` // it takes newer credentials for open sessions, instead of To
 
 	// Redirect is a URL or a path, instead of To.
 	Redirect       string

@@ -262,20 +262,19 @@ func (w *walker) guarded(r *Route, o object, c *Config, kind string) {
 	}
 }
 
-// tickets reads a route that gives tickets.
-func (w *walker) tickets(r *Route, o object, kind string) {
-	v := o.get(keyTickets)
-	switch r.Tickets = v.boolean(); {
+// own reads a key of routes that the port answers itself.
+func (w *walker) own(key, why string, o object, kind string) bool {
+	switch v, is := o.get(key), o.get(key).boolean(); {
 	case kind != keyPath:
 		v.problemf("goes with path alone")
 	case o.get(keyTo).given() || o.get(keyRedirect).given():
-		v.problemf("leads elsewhere too: want to, redirect or tickets")
-	case !r.Tickets:
+		v.problemf("leads elsewhere too: want to, redirect or %s", key)
+	case !is:
 		v.problemf("false is what holds without; remove it, and say where the route leads")
 	case !o.get(keyAuth).given():
-		o.missing(keyAuth, "who gets tickets: nobody is known without")
+		o.missing(keyAuth, why)
 	}
-	r.Tickets = true
+	return true
 }
 
 func (w *walker) allow(r *Route, v value) {

@@ -92,7 +92,7 @@ var mappings = []mapping{
 	{path: "upstreams.*.breaker", keys: breakerKeys},
 	{path: "upstreams.*.limits", keys: upstreamLimitKeys},
 	{path: "upstreams.*.tls", keys: upstreamTLSKeys},
-	{path: "routes[]", keys: routeKeys, oneOf: [][]string{kinds, {"to", keyRedirect, keyTickets, keyPassthrough}}, about: routesAbout},
+	{path: "routes[]", keys: routeKeys, oneOf: [][]string{kinds, {"to", keyRedirect, keyTickets, keyRefresh, keyPassthrough}}, about: routesAbout},
 	{path: "routes[].request_headers", keys: editKeys, about: editsAbout},
 	{path: "routes[].response_headers", keys: editKeys, about: "As `request_headers`."},
 	{path: "routes[].cors", keys: corsKeys},

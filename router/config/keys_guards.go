@@ -19,6 +19,7 @@ const (
 	keyForward = "forward"
 	keyRedis   = "redis"
 	keyTickets = "tickets"
+	keyRefresh = "refresh"
 	keyURL     = "url"
 )
 

@@ -177,6 +177,18 @@ func TestSizesAndRates(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", text, got, want)
 		}
 	}
+	const notBytes = "{0 0s} [want a rate of bytes, as 64KiB/s or 10MiB/m, have %s]"
+	for text, want := range map[string]string{
+		"64KiB/s": "{65536 1s} []", "1GiB/h": "{1073741824 1h0m0s} []", "1024GiB/m": "{1099511627776 1m0s} []",
+		"64/s": notBytes, "64KiB": notBytes, "64KB/s": notBytes, "-1B/s": notBytes, "1MiB/d": notBytes,
+		"0B/s": "{0 0s} [want from 1B to 1024GiB, have \"0B/s\"]", "1025GiB/s": "{0 0s} [want from 1B to 1024GiB, have \"1025GiB/s\"]",
+	} {
+		v := scalarOf(t, text, key{is: byteRate()})
+		want := strings.ReplaceAll(want, "%s", shown(text))
+		if got := fmt.Sprint(v.byteRate(), texts(v.w)); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
 	none := value{w: &walker{}, key: &key{is: rate()}}
 	if n, r := none.size(), none.rate(); n != 0 || r != (Rate{}) {
 		t.Errorf("without a default: %v, %v", n, r)

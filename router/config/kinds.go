@@ -18,6 +18,7 @@ const (
 	isDuration
 	isSize
 	isRate
+	isByteRate
 	isPercent
 	isCount
 	isBool
@@ -84,6 +85,9 @@ func size(least, most int64) kind { return kind{base: isSize, least: least, most
 // rate is how many in a time: 50/s, 100/m, 1000/h.
 func rate() kind { return kind{base: isRate} }
 
+// byteRate is how many bytes in a time: 64KiB/s.
+func byteRate() kind { return kind{base: isByteRate} }
+
 // percent is a share: 20%.
 func percent() kind { return kind{base: isPercent} }
 
@@ -135,6 +139,7 @@ var (
 	sizeShape     = regexp.MustCompile(`^([0-9]+)(B|KiB|MiB|GiB)$`)
 	percentShape  = regexp.MustCompile(`^(100|[1-9]?[0-9])%$`)
 	rateShape     = regexp.MustCompile(`^([0-9]+)/(s|m|h)$`)
+	byteRateShape = regexp.MustCompile(`^([0-9]+(?:B|KiB|MiB|GiB))/(s|m|h)$`)
 )
 
 // scalar is the kind of what stands in lists and under names, or k itself.
@@ -170,6 +175,8 @@ func (k kind) String() string {
 		return "size" + k.bounds(sizeText)
 	case isRate:
 		return "rate"
+	case isByteRate:
+		return "rate of bytes, as `64KiB/s`"
 	case isPercent:
 		return "share, `0%` to `100%`"
 	case isCount:

@@ -270,8 +270,14 @@ func (w *walker) destination(r *Route, o object, d *destinations) {
 		r.Redirect = w.redirect(redirect)
 		r.RedirectStatus = status.count()
 		return
+	case o.get(keyTickets).given() && o.get(keyRefresh).given():
+		o.get(keyRefresh).problemf("answers too: want tickets or refresh")
+		return
 	case o.get(keyTickets).given():
-		w.tickets(r, o, d.kind)
+		r.Tickets = w.own(keyTickets, "who gets tickets: nobody is known without", o, d.kind)
+		return
+	case o.get(keyRefresh).given():
+		r.Refresh = w.own(keyRefresh, "whose sessions they are: nobody is known without", o, d.kind)
 		return
 	case !to.given():
 		o.missing(keyTo, "say where it leads: to an upstream, or for a path with redirect")

@@ -236,8 +236,41 @@ func parseRate(s string) (Rate, bool) {
 		return Rate{}, false
 	}
 	n, err := strconv.ParseInt(m[1], 10, 32)
-	per := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}[m[2]]
-	return Rate{int(n), per}, err == nil && n > 0
+	return Rate{int(n), perOf(m[2])}, err == nil && n > 0
+}
+
+// perOf is the time of a rate.
+func perOf(unit string) time.Duration {
+	switch unit {
+	case "h":
+		return time.Hour
+	case "m":
+		return time.Minute
+	}
+	return time.Second
+}
+
+// mostBytes is the largest number of bytes in a rate: more is no bound.
+const mostBytes = 1 << 40
+
+// byteRate gives how many bytes in a time.
+func (v value) byteRate() Rate {
+	const want = "a rate of bytes, as 64KiB/s or 10MiB/m"
+	s, ok := v.scalar(want)
+	if !ok {
+		return Rate{}
+	}
+	m := byteRateShape.FindStringSubmatch(s)
+	if m == nil {
+		v.problemf("want %s, have %s", want, shown(s))
+		return Rate{}
+	}
+	n := parseSize(m[1])
+	if n < 1 || n > mostBytes {
+		v.problemf("want from 1B to %s, have %s", sizeText(mostBytes), shown(s))
+		return Rate{}
+	}
+	return Rate{int(n), perOf(m[2])}
 }
 
 // percent gives a share of 1.

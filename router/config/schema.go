@@ -84,6 +84,8 @@ func (k kind) schema(path string) node {
 		return shaped(sizeShape)
 	case isRate:
 		return shaped(rateShape)
+	case isByteRate:
+		return shaped(byteRateShape)
 	case isPercent:
 		return shaped(percentShape)
 	case isCount:

@@ -7,6 +7,7 @@ type Tunnel struct {
 	Raw          bool          // bytes are moved and not looked at: the rest is zero
 	MessageBytes int64         // 64 KiB by default
 	MessageRate  Rate          // zero for no bound
+	ByteRate     Rate          // of bytes; zero for no bound
 	Ping, Pong   time.Duration // 25 s and 10 s by default; Ping is 0 for never
 	Compression  bool          // permessage-deflate may be negotiated
 }
@@ -16,6 +17,7 @@ const (
 	keyMode        = "mode"
 	keyMessageSize = "message_size"
 	keyMessageRate = "message_rate"
+	keyByteRate    = "byte_rate"
 	keyPing        = "ping"
 	keyPong        = "pong"
 	keyCompression = "compression"
@@ -27,7 +29,7 @@ const (
 )
 
 // awareKeys are those that a raw tunnel has no use for.
-var awareKeys = []string{keyMessageSize, keyMessageRate, keyPing, keyPong, keyCompression}
+var awareKeys = []string{keyMessageSize, keyMessageRate, keyByteRate, keyPing, keyPong, keyCompression}
 
 // socketKeys are those of routes of WebSockets.
 var socketKeys = []key{
@@ -43,6 +45,10 @@ var socketKeys = []key{
 	{
 		name: keyMessageRate, is: rate(), without: "no bound", with: []string{keyWebSocket},
 		about: "For `websocket` that is aware: how many messages a client may send, those of one of these times at once; pings and empty fragments count too. More end the session with 1013.",
+	},
+	{
+		name: keyByteRate, is: byteRate(), without: "no bound", with: []string{keyWebSocket},
+		about: "For `websocket` that is aware: how many bytes a client may send, those of one second at once and never fewer than `message_size`; heads of frames count too. More end the session with 1013.",
 	},
 	{
 		name: keyPing, is: duration(0, day), otherwise: "25s", with: []string{keyWebSocket},
@@ -76,6 +82,7 @@ func (w *walker) tunnel(o object, kind string) *Tunnel {
 	return &Tunnel{
 		MessageBytes: o.get(keyMessageSize).size(),
 		MessageRate:  o.get(keyMessageRate).rate(),
+		ByteRate:     o.get(keyByteRate).byteRate(),
 		Ping:         o.get(keyPing).duration(),
 		Pong:         o.get(keyPong).duration(),
 		Compression:  o.get(keyCompression).boolean(),

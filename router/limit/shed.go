@@ -28,7 +28,7 @@ type ShedOptions struct {
 
 // Shed is a guard that refuses new calls, of all protocols alike, while the process has enough: of
 // memory that is in use and no garbage, or of goroutines that wait for a processor. Calls that are
-// open go on. It looks at most ten times a second, when a call comes, and runs nothing of its own.
+// open go on. It looks at most ten times a second, when a call comes or Overloaded is called, and runs nothing of its own.
 // What it has begun it ends when memory is below nine tenths of the bound, and the latency below half.
 //
 // It is safe for concurrent use.
@@ -77,8 +77,12 @@ func NewShed(o ShedOptions) *Shed {
 	return s
 }
 
-// AdmitNow admits a call unless the process has enough.
-func (s *Shed) AdmitNow(ctx context.Context, _ *protocols.Call) (context.Context, error) {
+// Overloaded reports whether the process has enough, and looks if it is time to: what
+// router.Relief wants to know.
+func (s *Shed) Overloaded() bool { return s.look() != shedNothing }
+
+// look is why calls are refused now.
+func (s *Shed) look() shedReason {
 	if now := int64(time.Since(s.epoch)); now >= s.next.Load() && s.mu.TryLock() {
 		if now >= s.next.Load() {
 			s.next.Store(now + int64(shedEvery))
@@ -86,7 +90,12 @@ func (s *Shed) AdmitNow(ctx context.Context, _ *protocols.Call) (context.Context
 		}
 		s.mu.Unlock()
 	}
-	why := shedReason(s.why.Load())
+	return shedReason(s.why.Load())
+}
+
+// AdmitNow admits a call unless the process has enough.
+func (s *Shed) AdmitNow(ctx context.Context, _ *protocols.Call) (context.Context, error) {
+	why := s.look()
 	if why == shedNothing {
 		return ctx, nil
 	}
