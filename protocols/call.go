@@ -36,6 +36,7 @@ type Call struct {
 	selected string
 	done     []func(Result)
 	onEnd    func(*Refusal)
+	renew    RenewFunc
 	ended    *Refusal
 	finished bool
 	detached bool
@@ -169,7 +170,7 @@ func (c *Call) Detached() bool {
 func (c *Call) Finish(res Result) {
 	c.mu.Lock()
 	done := c.done
-	c.done, c.onEnd, c.finished = nil, nil, true
+	c.done, c.onEnd, c.renew, c.finished = nil, nil, nil, true
 	c.mu.Unlock()
 	for _, d := range slices.Backward(done) {
 		d(res)

@@ -20,6 +20,7 @@ type aware struct {
 	server *Server
 	opts   Relay
 	call   *protocols.Call // nil outside of a port
+	inband *inband         // nil unless the client has asked for it
 	client lane
 	up     lane
 	down   flow           // up to client
@@ -65,6 +66,10 @@ func (t *aware) run(ahead, early []byte) {
 		t.keep = time.AfterFunc(t.opts.PingEvery, t.look)
 	}
 	t.mu.Unlock()
+	if t.inband != nil {
+		t.inband.start()
+		t.client.push(t.server.now()) // or somebody writes it who has taken client.w
+	}
 	var other sync.WaitGroup
 	other.Go(func() { t.down.run(early) })
 	t.rise.run(ahead)
@@ -80,6 +85,9 @@ func (t *aware) run(ahead, early []byte) {
 	t.mu.Unlock()
 	_ = t.client.conn.Close() // who still writes gets an error
 	_ = t.up.conn.Close()
+	if t.inband != nil {
+		t.inband.stop()
+	}
 	t.work.Wait()
 
 	code, err := t.outcome()
@@ -174,6 +182,29 @@ func (t *aware) Close(code int, reason string) {
 		}
 		t.endLocked(code, endDrain)
 		t.client.pushLaterLocked()
+	}
+}
+
+// speak has the tunnel speak with its client about its credential. It is called before run.
+func (t *aware) speak() { t.inband = newInband(t.call.Context(), t.call, t.say) }
+
+// say sends the client a message of ours, between those of the upstream.
+func (t *aware) say(text []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch l := &t.client; {
+	case l.closed || t.ended:
+	case len(l.says) > saysMost: // the upstream does not end its message, or the client does not read
+		t.endLocked(CloseTryAgainLater, endClientTooMany)
+		l.addLocked(frame.Close, frame.ClosePayload(CloseTryAgainLater, "messages to the port cannot be answered"))
+		t.up.addLocked(frame.Close, frame.ClosePayload(CloseGoingAway, ""))
+		t.boundLocked(closeWait)
+		l.pushLaterLocked()
+		t.up.pushLaterLocked()
+	default:
+		l.says = frame.Append(l.says, frame.Text, text, nil)
+		l.saying.Store(true)
+		l.pushLaterLocked()
 	}
 }
 

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bytes"
 	"compress/flate"
 	"context"
 	"errors"
@@ -36,6 +37,7 @@ type Conn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	call   *protocols.Call // nil outside of a port
+	inband *inband         // nil unless the client has asked for it
 	reader sync.WaitGroup  // CloseRead's goroutine
 	heard  atomic.Bool     // something arrived since the last look
 	moved  atomic.Int64    // when a message was read or written last, on the Server's clock
@@ -72,7 +74,12 @@ func (c *Conn) Request() *http.Request {
 }
 
 // Subprotocol is the one that was agreed on, or "".
-func (c *Conn) Subprotocol() string { return c.g.Subprotocol() }
+func (c *Conn) Subprotocol() string {
+	if p := c.g.Subprotocol(); p != protocols.InBand {
+		return p
+	}
+	return "" // it was agreed on with the port
+}
 
 // errCloseRead is a mistake in the handler.
 var errCloseRead = errors.New("ws: Read after CloseRead")
@@ -91,7 +98,21 @@ func (c *Conn) Read() (MessageType, []byte, error) {
 	return c.read()
 }
 
+// read waits for the next message that is not for the port.
 func (c *Conn) read() (MessageType, []byte, error) {
+	for {
+		typ, msg, err := c.readAny()
+		switch {
+		case err != nil || c.inband == nil || typ != Text || !bytes.HasPrefix(msg, inbandMark):
+			return typ, msg, err
+		case len(msg) > inbandMost:
+			return 0, nil, c.refuse(CloseTooBig, inbandTooBig)
+		}
+		c.inband.take(msg)
+	}
+}
+
+func (c *Conn) readAny() (MessageType, []byte, error) {
 	typ, r, err := c.g.NextReader()
 	if err != nil {
 		return 0, nil, c.readEnded(err)

@@ -20,8 +20,10 @@ type flow struct {
 	deaf bool         // nothing that comes is looked at
 	mute bool         // only a close frame counts
 
-	// A compressed message is held until it is known what it inflates to.
+	// A compressed message is held until it is known what it inflates to, and one of text
+	// until it is known whether it is for the port.
 	hold   bool
+	own    own
 	held   []byte // as it came
 	packed []byte // its payload, without masks
 }
@@ -78,6 +80,9 @@ func (f *flow) move(p []byte, now int64) int {
 		if k := int(min(f.left, int64(len(p)-i))); k > 0 {
 			f.payload(p[i : i+k])
 			i += k
+			if f.others(p[start:i], now) {
+				start, head = i, 0
+			}
 			if f.left > 0 {
 				break // p is used up
 			}
@@ -88,23 +93,20 @@ func (f *flow) move(p []byte, now int64) int {
 			f.release(now)
 			continue
 		}
+		if i > start && f.gap() {
+			f.emit(p[start:i], head, false, now) // there may be no other end of a message for long
+			start, head = i, 0
+		}
 		h, size, err := f.next(p[i:], now)
 		if size == 0 && err == nil {
 			break
 		}
-		if err != nil || h.Control() || h.Compressed { // what is before goes first
+		maybe := err == nil && f.mayBeOwn(&h, p[i:])
+		if err != nil || h.Control() || h.Compressed || maybe { // what is before goes first
 			f.emit(p[start:i], head, false, now)
 			start, head = i, 0
 		}
-		switch {
-		case err != nil:
-			f.refuse(err)
-			f.deaf = size == 0 // who can say where a frame begins now
-		case h.Control():
-			f.control(&h, p[i:i+size], now)
-		case h.Compressed && !f.mute:
-			f.hold = true
-		}
+		f.begin(&h, p[i:i+size], err, maybe, now)
 		i += size
 		if !h.Control() {
 			f.at, f.left, data = h, h.Len, true
@@ -121,6 +123,21 @@ func (f *flow) move(p []byte, now int64) int {
 	}
 	f.emit(p[start:i], head, f.left > 0, now)
 	return i
+}
+
+// begin takes a frame's head, or all of a control frame; p is empty for bytes that are neither.
+func (f *flow) begin(h *frame.Header, p []byte, err error, maybe bool, now int64) {
+	switch {
+	case err != nil:
+		f.refuse(err)
+		f.deaf = len(p) == 0 // who can say where a frame begins now
+	case h.Control():
+		f.control(h, p, now)
+	case h.Compressed && !f.mute:
+		f.hold = true
+	case maybe:
+		f.hold, f.own = true, ownMaybe
+	}
 }
 
 // next reads the header that p begins with, and what else is taken with it: all of a
@@ -161,14 +178,14 @@ func (f *flow) payload(p []byte) {
 // emit hands a piece on, or keeps it. See lane.pass.
 func (f *flow) emit(p []byte, head int, mid bool, now int64) {
 	switch {
-	case len(p) == 0 || f.mute:
+	case len(p) == 0 || f.mute || f.own == ownYes:
 	case f.hold:
 		f.held = append(f.held, p...)
 		if int64(len(f.held)) > 2*f.t.opts.MessageBytes+heldHeaders {
 			f.refuse(&frame.Error{Code: CloseTooBig, Reason: "message has too many fragments"})
 		}
 	default:
-		f.to.pass(p, head, mid, now)
+		f.to.pass(p, head, mid, f.check.Within(), now)
 	}
 }
 
@@ -178,6 +195,10 @@ const heldHeaders = 4 << 10
 
 // release hands on a compressed message that is whole, if it may pass.
 func (f *flow) release(now int64) {
+	if f.own != ownNot {
+		f.ownEnded(now)
+		return
+	}
 	err := f.inflater.Measure(f.packed, f.t.opts.MessageBytes)
 	held := f.held
 	f.hold, f.held, f.packed = false, nil, nil
@@ -186,7 +207,7 @@ func (f *flow) release(now int64) {
 	case err != nil:
 		f.refuse(err)
 	default:
-		f.to.pass(held, 0, false, now)
+		f.to.pass(held, 0, false, false, now)
 	}
 }
 
@@ -215,7 +236,7 @@ func (f *flow) control(h *frame.Header, p []byte, now int64) {
 		return
 	}
 	if !f.mute {
-		f.to.pass(p, 0, false, now)
+		f.to.pass(p, 0, false, f.check.Within(), now)
 	}
 }
 
@@ -251,6 +272,6 @@ func (f *flow) refuse(err error) {
 	if f.mute {
 		return
 	}
-	f.mute, f.hold, f.held, f.packed = true, false, nil, nil
+	f.mute, f.hold, f.own, f.held, f.packed = true, false, ownNot, nil, nil
 	f.t.violated(f, err)
 }

@@ -18,16 +18,19 @@ type lane struct {
 	heard  atomic.Int64 // when something came from it, on the Server's clock
 	moved  atomic.Int64 // when a piece of a message came from it; the same
 	queued atomic.Bool  // queue is not empty
+	saying atomic.Bool  // says is not empty
 
 	// w is held by who writes to conn, and guards what follows. It comes before aware.mu.
 	w     sync.Mutex
 	until int64 // the write deadline that is set, on the Server's clock
 	mid   bool  // what was written ends within a frame
+	open  bool  // it ends within a message, or nobody knows
 	shut  bool  // a close frame was written, or writing failed: nothing follows
 	sent  int64 // bytes
 
 	// aware.mu guards what follows.
 	queue  []byte // frames that wait for one of others to end
+	says   []byte // messages that wait for one of others to end
 	closed bool   // a close frame was written, or waits: nothing may be added
 	told   bool   // it was written
 	asked  bool   // a close frame came from the peer
@@ -39,36 +42,42 @@ type lane struct {
 }
 
 // pass writes frames that came from the other side. The first head bytes of p go on
-// with a frame that began before; mid says that p ends within one.
-func (l *lane) pass(p []byte, head int, mid bool, now int64) {
+// with a frame that began before; mid says that p ends within one, and open that it ends
+// within a message.
+func (l *lane) pass(p []byte, head int, mid, open bool, now int64) {
 	l.w.Lock()
-	l.passLocked(p, head, mid, now)
+	l.passLocked(p, head, mid, open, now)
 	l.w.Unlock()
-	if l.queued.Load() { // since passLocked has looked
+	if l.queued.Load() || l.saying.Load() { // since passLocked has looked
 		l.push(now)
 	}
 }
 
-func (l *lane) passLocked(p []byte, head int, mid bool, now int64) {
+func (l *lane) passLocked(p []byte, head int, mid, open bool, now int64) {
 	if l.queued.Load() {
 		l.writeLocked(p[:head], now)
 		p = p[head:]
 		l.mid = mid && len(p) == 0
+		l.open = open || len(p) > 0
 		l.flushLocked(now)
 	}
 	if len(p) > 0 {
 		l.writeLocked(p, now)
-		l.mid = mid
+		l.mid, l.open = mid, open
 		l.flushLocked(now)
 	}
 }
 
 // push writes what waits, unless somebody writes, who will do it then, or a frame has
-// not ended.
+// not ended, or for messages a message.
 func (l *lane) push(now int64) {
-	for l.queued.Load() && l.w.TryLock() {
+	for open := false; l.queued.Load() || !open && l.saying.Load(); {
+		if !l.w.TryLock() {
+			return
+		}
 		l.flushLocked(now)
 		mid := l.mid
+		open = l.open
 		l.w.Unlock()
 		if mid {
 			return
@@ -76,13 +85,18 @@ func (l *lane) push(now int64) {
 	}
 }
 
-// flushLocked writes what waits, between frames.
+// flushLocked writes what waits, between frames, and between messages.
 func (l *lane) flushLocked(now int64) {
-	if l.mid || !l.queued.Load() {
+	says := !l.open && l.saying.Load()
+	if l.mid || !says && !l.queued.Load() {
 		return
 	}
 	l.t.mu.Lock()
 	q, last, ping := l.queue, l.closed, l.ping
+	if says {
+		q, l.says = append(l.says, q...), nil // a close frame comes last
+		l.saying.Store(false)
+	}
 	l.queue, l.ping = nil, false
 	l.queued.Store(false)
 	l.t.mu.Unlock()
@@ -144,9 +158,12 @@ func (l *lane) addLocked(op byte, payload []byte) bool {
 	return true
 }
 
+// saysMost is how much of the tunnel's own messages may wait for a message of others to end.
+const saysMost = 4 << 10
+
 // pushLaterLocked is push in a goroutine, for those who must not wait for a peer.
 func (l *lane) pushLaterLocked() {
-	if l.queued.Load() && !l.t.ended {
+	if (l.queued.Load() || l.saying.Load()) && !l.t.ended {
 		l.t.work.Go(func() { l.push(l.t.server.now()) })
 	}
 }

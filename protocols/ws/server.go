@@ -135,6 +135,10 @@ func (s *Server) Handler(h HandlerFunc, opts Options) http.Handler {
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.Upgrader, opts *Options, h HandlerFunc) {
 	call := protocols.CallFrom(r.Context())
 	t := &takeover{ResponseWriter: w}
+	asks := asksInband(r, call)
+	if asks {
+		call.Select(protocols.InBand)
+	}
 	var header http.Header
 	if call != nil && call.Selected() != "" && !slices.ContainsFunc(websocket.Subprotocols(r), func(p string) bool { return slices.Contains(opts.Subprotocols, p) }) {
 		bare := *up
@@ -163,6 +167,11 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.U
 	c.quiet.L = &c.mu
 	c.request = r.WithContext(ctx)
 	c.request.Body = http.NoBody // net/http's holds its buffers
+	if asks {
+		c.request.Header = r.Header.Clone()
+		withoutInband(c.request.Header)
+		c.inband = newInband(ctx, call, func(p []byte) { _ = c.Send(Text, p) }) // an error is the session's end
+	}
 	late := s.add(c)
 	go c.run(h) // owned by the server: Drain waits for it
 	if late {
@@ -231,8 +240,14 @@ func (s *Server) checkIdleLocked() {
 // run is a session from the upgrade to its end.
 func (c *Conn) run(h HandlerFunc) {
 	c.startPings()
+	if c.inband != nil {
+		c.inband.start()
+	}
 	err := c.protect(h)
 	c.end(err)
+	if c.inband != nil {
+		c.inband.stop()
+	}
 	code, sent := c.outcome()
 	c.server.remove(c, code)
 	if c.call != nil {

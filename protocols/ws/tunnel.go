@@ -83,7 +83,13 @@ func (s *Server) Tunnel(opts TunnelOptions) http.Handler {
 // tunnel takes an admitted handshake to the upstream, and returns once the
 // tunnel stands or has come to nothing.
 func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOptions) {
-	a, err := ask(r, opts)
+	call := protocols.CallFrom(r.Context())
+	// Of who is nobody here, the server may know more, and speak it itself.
+	asks := asksInband(r, call) && call.Identity() != nil
+	if asks {
+		call.Select(protocols.InBand)
+	}
+	a, err := ask(r, opts, asks)
 	if err != nil {
 		s.lost()
 		if r.Context().Err() != nil {
@@ -114,7 +120,6 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOpti
 	ahead, _ := brw.Peek(brw.Reader.Buffered())
 	ahead = bytes.Clone(ahead)
 	raw := opts.Relay.Mode == Raw
-	call := protocols.CallFrom(r.Context())
 	if call != nil && a.Header[fieldSubprotocol] == nil && call.Selected() != "" {
 		a.Header[fieldSubprotocol] = []string{call.Selected()}
 	}
@@ -139,6 +144,9 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOpti
 	} else {
 		at := newAware(s, opts.Relay, client, a.conn, a.deflated)
 		at.call = call
+		if asks {
+			at.speak()
+		}
 		t, late = at, s.add(at)
 		go at.run(ahead, bytes.Clone(early)) // the same
 	}
@@ -190,8 +198,9 @@ func failure(err error) refusal {
 	return refusedUnreachable
 }
 
-// ask dials the upstream and repeats the handshake of r there.
-func ask(r *http.Request, opts *TunnelOptions) (*answer, error) {
+// ask dials the upstream and repeats the handshake of r there, without what is for the port
+// in it if inband says so.
+func ask(r *http.Request, opts *TunnelOptions, inband bool) (*answer, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), opts.Timeout)
 	defer cancel()
 	up, err := opts.Dial(ctx, r)
@@ -199,7 +208,7 @@ func ask(r *http.Request, opts *TunnelOptions) (*answer, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = up.SetDeadline(time.Unix(1, 0)) })
-	a, err := exchange(up, r, opts)
+	a, err := exchange(up, r, opts, inband)
 	if !stop() && err == nil {
 		err = ctx.Err() // the deadline in the past is set, or about to be
 	}
@@ -211,7 +220,7 @@ func ask(r *http.Request, opts *TunnelOptions) (*answer, error) {
 }
 
 // exchange writes the request and reads the head of the answer.
-func exchange(up net.Conn, r *http.Request, opts *TunnelOptions) (*answer, error) {
+func exchange(up net.Conn, r *http.Request, opts *TunnelOptions, inband bool) (*answer, error) {
 	var b bytes.Buffer
 	uri := r.RequestURI
 	if !strings.HasPrefix(uri, "/") {
@@ -227,10 +236,14 @@ func exchange(up net.Conn, r *http.Request, opts *TunnelOptions) (*answer, error
 	removeHopByHop(out)
 	out.Del("Content-Length") // 0, if there is one
 	if opts.Relay.Mode == Aware {
-		offerExtensions(out, opts.Relay.Compression)
+		// What is for the port must be there to read, so that nothing is compressed with it.
+		offerExtensions(out, opts.Relay.Compression && !inband)
 	}
 	if opts.Prepare != nil {
 		opts.Prepare(out, r)
+	}
+	if inband {
+		withoutInband(out) // guards may have set the field
 	}
 	writeUpgrade(&b, out)
 	if _, err := up.Write(b.Bytes()); err != nil {

@@ -57,8 +57,14 @@ func (q *queue) Addr() net.Addr { return &net.TCPAddr{} }
 
 func serve(t *testing.T, opts ws.Options, h ws.HandlerFunc) *endpoint {
 	t.Helper()
+	return serveBy(t, func(h http.Handler) http.Handler { return h }, opts, h)
+}
+
+// serveBy is serve with something before the handshakes.
+func serveBy(t *testing.T, by func(http.Handler) http.Handler, opts ws.Options, h ws.HandlerFunc) *endpoint {
+	t.Helper()
 	e := &endpoint{server: ws.NewServer(nil), queue: &queue{conns: make(chan net.Conn), done: make(chan struct{})}}
-	hs := &http.Server{Handler: e.server.Handler(h, opts)}
+	hs := &http.Server{Handler: by(e.server.Handler(h, opts))}
 	done := make(chan struct{})
 	go func() {
 		hs.Serve(e.queue)

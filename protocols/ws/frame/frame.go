@@ -145,6 +145,9 @@ func (c *Checker) Check(h *Header) error {
 	return nil
 }
 
+// Within reports whether a message has begun, of which the last frame was not checked yet.
+func (c *Checker) Within() bool { return c.within }
+
 func tooBig(most int64) error {
 	return &Error{codeTooBig, fmt.Sprintf("message is larger than %d bytes", most)}
 }
@@ -185,14 +188,22 @@ func Sendable(code int) bool {
 	return 1000 <= code && code < 1016 || 3000 <= code && code < 5000
 }
 
-// Append appends a whole control frame, of at most 125 bytes. mask is for what a
+// Append appends a whole frame of its message, of less than 64 KiB; a control frame has 125
+// bytes at most. mask is for what a
 // client sends; nil for none.
 func Append(b []byte, op byte, payload []byte, mask *[4]byte) []byte {
-	b = append(b, 0x80|op, byte(len(payload)))
+	bit := byte(0)
+	if mask != nil {
+		bit = 0x80
+	}
+	if n := len(payload); n <= MaxControl {
+		b = append(b, 0x80|op, bit|byte(n))
+	} else {
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|op, bit|126), uint16(n))
+	}
 	if mask == nil {
 		return append(b, payload...)
 	}
-	b[len(b)-1] |= 0x80
 	b = append(b, mask[:]...)
 	at := len(b)
 	b = append(b, payload...)
