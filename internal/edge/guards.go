@@ -42,6 +42,7 @@ type doors struct {
 	fresh []*door          // made for this file
 	kinds []string         // of those
 	then  []func()         // what changes in those that stay, once the file is in effect
+	check []auth.Checker   // of tokens that open WebSockets bring
 	errs  []error
 }
 
@@ -88,6 +89,9 @@ func (e *Edge) openDoors(cfg *config.Config) (d *doors, byName, limits map[strin
 	byName["tickets"] = e.tickets
 	if a.JWT != nil {
 		byName["jwt"] = d.open("auth.jwt", a.JWT.Pos, a.JWT, func(made *door) error { return e.jwt(made, a.JWT) }, a.JWT.Keys...).guard
+		if c, ok := byName["jwt"].(auth.Checker); ok {
+			d.check = append(d.check, c)
+		}
 	}
 	m := cmp.Or(a.MTLS, &config.MTLS{})
 	byName["mtls"] = d.open("auth.mtls", m.Pos, m, func(made *door) (err error) {

@@ -74,6 +74,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e.pools, e.doors = pools, d.all
+	e.open.SetCheckers(d.check...)
 	guards, relief := e.everywhere(cfg)
 	e.Server = &router.Server{
 		Guards:      guards,
@@ -298,6 +299,7 @@ func (e *Edge) replace(cfg *config.Config) (fresh []string, err error) {
 	for _, f := range d.then {
 		f()
 	}
+	e.open.SetCheckers(d.check...)
 	e.retire(d.all)
 	return d.kinds, nil
 }

@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -28,21 +30,89 @@ func (s *Sessions) Refresh(id *protocols.Identity, request string) (done Refresh
 		return done
 	}
 	for _, one := range s.of(whoIs(id)) {
-		was := one.call.Identity()
-		switch {
-		case request != "" && one.call.RequestID() != request:
-		case was == nil || was.By != id.By || was.Issuer != id.Issuer || was.Expires.IsZero():
-		case !id.Expires.After(was.Expires):
+		if request != "" && one.call.RequestID() != request {
+			continue
+		}
+		switch one.move(id) {
+		case "":
+			done.Moved++
+		case protocols.NotRenewedSooner:
 			done.Later++
-		case one.rules != nil && !one.rules.holds(id):
+		case protocols.NotRenewedRules:
 			done.Forbidden++
 		default:
-			one.call.Identify(id)
-			done.Moved++
 		}
 	}
 	s.moved.Add(uint64(done.Moved))
 	return done
+}
+
+// move has a session end with a newer credential, or says why not.
+func (o *session) move(id *protocols.Identity) protocols.NotRenewed {
+	was := o.call.Identity()
+	switch {
+	case was == nil || was.Expires.IsZero():
+		return protocols.NotRenewable
+	case was.By != id.By || was.Issuer != id.Issuer || whoIs(o.id) != whoIs(id):
+		return protocols.NotRenewedOther
+	case !id.Expires.After(was.Expires):
+		return protocols.NotRenewedSooner
+	case o.rules != nil && !o.rules.holds(id):
+		return protocols.NotRenewedRules
+	}
+	o.call.Identify(id)
+	return ""
+}
+
+// Checker is a guard that says of a token alone for whom it is, as [JWT] does.
+type Checker interface {
+	Check(ctx context.Context, token string) (*protocols.Identity, error)
+}
+
+// SetCheckers names the guards that check the tokens which WebSockets bring in band, see
+// [protocols.InBand]: those that a route for [Sessions.ServeHTTP] would have. They are for all sessions,
+// those that are open too. Without any, none can be renewed so.
+func (s *Sessions) SetCheckers(c ...Checker) { s.checkers.Store(&c) }
+
+// renew is what Refresh is for a token that comes in band: it moves the end of that session.
+func (s *Sessions) renew(ctx context.Context, one *session, token string) (expires time.Time, why protocols.NotRenewed) {
+	why = protocols.NotRenewable
+	for _, c := range *s.checkers.Load() {
+		id, err := c.Check(ctx, token)
+		switch {
+		case err != nil:
+			why = notRenewed(err)
+			continue
+		case id.Expires.IsZero() || !time.Now().Before(id.Expires): // by leeway; it opens calls, but moves none
+			why = protocols.NotRenewedSooner
+			continue
+		case s.Revoked(id):
+			why = protocols.NotRenewedRevoked
+		default:
+			why = one.move(id)
+		}
+		switch why {
+		case "":
+			s.moved.Add(1)
+			return id.Expires, ""
+		case protocols.NotRenewedOther: // another guard of the same kind may know it
+		default:
+			return time.Time{}, why
+		}
+	}
+	return time.Time{}, why
+}
+
+// notRenewed is what the client is told of a token that is not good.
+func notRenewed(err error) protocols.NotRenewed {
+	why, ok := errors.AsType[*JWTError](err)
+	switch {
+	case !ok || why.Reason == JWTKeysUnavailable:
+		return protocols.NotRenewedUnknown
+	case why.Reason == JWTScope:
+		return protocols.NotRenewedRules
+	}
+	return protocols.NotRenewedToken
 }
 
 // ServeHTTP answers a POST by moving the end of the caller's sessions to that of the

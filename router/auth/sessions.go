@@ -26,6 +26,7 @@ type Sessions struct {
 
 	revoked  atomic.Pointer[map[who]revocation] // replaced as a whole; read by each call
 	revoking sync.Mutex                         // held while revoked is replaced; before any shard's
+	checkers atomic.Pointer[[]Checker]          // of tokens that come in band; replaced as a whole
 
 	ended, refused, moved atomic.Uint64
 }
@@ -77,6 +78,7 @@ func (r *revocation) refuses(id *protocols.Identity, now time.Time) bool {
 func NewSessions() *Sessions {
 	s := &Sessions{seed: maphash.MakeSeed()}
 	s.revoked.Store(new(map[who]revocation))
+	s.checkers.Store(new([]Checker))
 	return s
 }
 
@@ -101,7 +103,13 @@ func (g *sessionGuard) AdmitNow(ctx context.Context, call *protocols.Call) (cont
 		return ctx, nil
 	}
 	if call.Protocol != protocols.HTTP { // before the look at revocations: one of them ends what is there
-		call.OnDone(g.s.add(id, call, g.rules).done)
+		one := g.s.add(id, call, g.rules)
+		call.OnDone(one.done)
+		if call.Protocol == protocols.WebSocket && protocols.OffersInBand(call.Headers("sec-websocket-protocol")) {
+			call.OnRenew(func(ctx context.Context, token string) (time.Time, protocols.NotRenewed) {
+				return g.s.renew(ctx, one, token)
+			})
+		}
 	}
 	if g.s.Revoked(id) {
 		g.s.refused.Add(1)
