@@ -61,7 +61,7 @@ func offering(t *testing.T, port *oneporttest.Port, path, token, offers string) 
 	}
 	t.Cleanup(func() { _ = ws.Close() })
 	_ = ws.SetReadDeadline(time.Now().Add(20 * time.Second))
-	return ws, res.Header.Get("Sec-Websocket-Protocol")
+	return ws, res.Header.Get("Sec-WebSocket-Protocol")
 }
 
 // told is the next message.

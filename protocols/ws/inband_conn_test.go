@@ -154,3 +154,44 @@ func TestInbandIsAskedFor(t *testing.T) {
 		})
 	}
 }
+
+// A tunnel that speaks with its client has nothing compressed, for what is for the port must be
+// there to read; a raw one stays as it is.
+func TestInbandTunnel(t *testing.T) {
+	inBothModes(t, func(t *testing.T, relay ws.Relay) {
+		t.Helper()
+		seen := make(chan *http.Request, 1)
+		e := tunnelBy(t, called, echoUpstream(t, seen), ws.TunnelOptions{
+			Relay:   relay,
+			Prepare: func(out http.Header, _ *http.Request) { out.Set("Sec-WebSocket-Protocol", "oneport.auth.v1,\tv2") }, // as guards do
+		})
+		c, res := e.open(t, websocket.Dialer{Subprotocols: []string{"v2", "oneport.auth.v1"}, EnableCompression: true}, nil)
+		speaks := relay.Mode == ws.Aware
+		r := <-seen
+		if got := r.Header["Sec-Websocket-Protocol"]; len(got) != 1 || got[0] != "v2" || c.Subprotocol() != "v2" {
+			t.Errorf("the server was offered %q, and %q was agreed on", got, c.Subprotocol())
+		}
+		if packed := res.Header.Get("Sec-WebSocket-Extensions") != ""; packed == speaks {
+			t.Errorf("compressed: %t", packed)
+		}
+		if speaks {
+			if got := heard(t, c); !strings.HasPrefix(got, `{"oneport":"session","id":"`) {
+				t.Errorf("first %s", got)
+			}
+		}
+		ours := `{"oneport":"refresh","token":"any"}`
+		say(t, c, ours)
+		want := ours
+		if speaks {
+			want = `{"oneport":"refreshed","expires_in":`
+		}
+		if got := heard(t, c); !strings.HasPrefix(got, want) {
+			t.Errorf("got %s", got)
+		}
+		for _, n := range []int{0, 10, 100_000} {
+			if say(t, c, strings.Repeat("x", n)); len(heard(t, c)) != n {
+				t.Errorf("%d bytes do not come back", n)
+			}
+		}
+	})
+}

@@ -115,9 +115,10 @@ func TestInbandRefresh(t *testing.T) {
 		c.send(t, asks("wait"))
 		c.send(t, client(0x89, "hey"), client(0x81, "on we go")) // nobody waits for the check
 		u.want(t, "\x89hey", "\x81on we go")
+		time.Sleep(2 * time.Second)
 		c.send(t, asks("1h"))
 		c.want(t, "\x81"+`{"oneport":"refused","reason":"too-many"}`)
-		time.Sleep(inbandCheck)
+		time.Sleep(inbandCheck - 2*time.Second)
 		c.want(t, "\x81"+`{"oneport":"refused","reason":"try-again-later"}`)
 		c.send(t, asks("wait"))
 		c.Close()
@@ -168,6 +169,19 @@ func TestInbandSaysNothingWithinMessages(t *testing.T) {
 		}
 		u.send(t, "g\x80\x00\x81\x01x\x01\x01y") // the message ends within what comes at once
 		if got, want := c.take(), "g\x80\x00"+server(0x81, warning[1:])+"\x81\x01x\x01\x01y"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		c.Close()
+		over(t, s, "1006", "client_lost")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServer(nil)
+		c, u, _ := spoken(t, s, Relay{PingEvery: 7 * time.Second, PongWait: time.Minute}, aliceFor(t, 10*time.Second))
+		u.send(t, "\x01\x03a")
+		time.Sleep(10 * time.Second) // both wait for the frame to end
+		c.take()
+		u.send(t, "bc\x80\x01d")
+		if got, want := c.take(), "bc\x89\x08"+string(s.mark[:])+"\x80\x01d"+server(0x81, warning[1:]); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		c.Close()
@@ -354,6 +368,107 @@ func FuzzInband(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Whatever a server sends, cut anywhere, and whenever the tunnel has something to say: what gets
+// through to the client are whole messages of both.
+func FuzzInbandSays(f *testing.F) {
+	f.Add([]byte("\x01\x03abc\x80\x02de\x82\x01x\x89\x00\x81\x00"), uint8(2), uint8(0xaa))
+	f.Add([]byte("\x01\x03abc\x89\x02hi\x00\x00\x80\x00\x01\x01x"), uint8(0), uint8(1))
+	f.Add([]byte("\x81\x7e\x00\x80"+strings.Repeat("x", 128)+"\x88\x00"), uint8(60), uint8(0xff))
+	f.Fuzz(func(t *testing.T, p []byte, step, when uint8) {
+		plain, _, _ := toClient(t, p, 1<<20, 0)
+		got, said, pending := toClient(t, p, int(step)+1, when)
+		var theirs []string
+		heard := 0
+		for _, m := range got {
+			switch {
+			case m == "\x01"+sayingThis:
+				heard++
+			case m != "\x09"+pingingThis:
+				theirs = append(theirs, m)
+			}
+		}
+		if !slices.Equal(theirs, plain) {
+			t.Fatalf("got %q, want %q", theirs, plain)
+		}
+		if heard != said && !pending {
+			t.Fatalf("%d of %d were said", heard, said)
+		}
+	})
+}
+
+const sayingThis, pingingThis = "~this is ours~", "~so is this~"
+
+// toClient gives the messages that get to the client while the tunnel says something at each
+// set bit of when, one for each step, and how often; pending says that it may still wait.
+func toClient(t *testing.T, p []byte, step int, when uint8) (messages []string, said int, pending bool) {
+	t.Helper()
+	s := NewServer(nil)
+	_, u := net.Pipe()
+	c := new(sink)
+	tn := newAware(s, Relay{MessageBytes: 1 << 10}.withDefaults(), c, u, deflated{})
+	tn.up.shut, tn.call = true, aliceFor(t, 0)
+	tn.speak()
+	var carried []byte
+	for part := range slices.Chunk(p, step) {
+		tn.mu.Lock()
+		ended := tn.client.closed
+		if when&1 != 0 && !ended && when&2 != 0 {
+			tn.client.addLocked(frame.Ping, []byte(pingingThis))
+			tn.client.pushLaterLocked()
+		}
+		tn.mu.Unlock()
+		if when&1 != 0 && !ended {
+			said++
+			tn.say([]byte(sayingThis))
+		}
+		when = when>>1 | when<<7
+		carried = append(carried, part...)
+		carried = carried[tn.down.move(carried, s.now()):]
+	}
+	tn.inband.stop()
+	tn.mu.Lock()
+	tn.ended = true
+	pending = tn.client.closed
+	if tn.limit != nil {
+		tn.limit.Stop()
+	}
+	tn.mu.Unlock()
+	tn.work.Wait()
+	tn.client.push(s.now())
+	check := frame.Checker{MessageBytes: 1 << 16}
+	var whole bytes.Buffer
+	got := c.got
+	for len(got) > 0 {
+		h, ok, err := frame.Parse(got)
+		if ok {
+			err = check.Check(&h)
+		}
+		if err != nil {
+			t.Fatalf("got through: %x, %v", got, err)
+		}
+		if !ok || int64(len(got)-h.Size) < h.Len {
+			break
+		}
+		payload := string(got[h.Size : int64(h.Size)+h.Len])
+		got = got[int64(h.Size)+h.Len:]
+		switch {
+		case h.Op == frame.Close:
+			return messages, said, true
+		case h.Control():
+			messages = append(messages, string(rune(h.Op))+payload)
+			continue
+		case h.Op != frame.Continuation:
+			whole.Reset()
+			whole.WriteByte(h.Op)
+		}
+		whole.WriteString(payload)
+		if h.Fin {
+			messages = append(messages, whole.String())
+		}
+	}
+	return messages, said, pending || len(got) > 0 || check.Within()
 }
 
 // throughTunnel gives the messages that get to the server, and whether a message to the port was bad enough to end it.

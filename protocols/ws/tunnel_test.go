@@ -30,13 +30,19 @@ type edge struct {
 // tunnelTo starts an edge before the server at addr.
 func tunnelTo(t *testing.T, addr string, opts ws.TunnelOptions) *edge {
 	t.Helper()
+	return tunnelBy(t, func(h http.Handler) http.Handler { return h }, addr, opts)
+}
+
+// tunnelBy is tunnelTo with something before the handshakes.
+func tunnelBy(t *testing.T, by func(http.Handler) http.Handler, addr string, opts ws.TunnelOptions) *edge {
+	t.Helper()
 	if opts.Dial == nil {
 		opts.Dial = func(ctx context.Context, _ *http.Request) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
 		}
 	}
 	e := &edge{sessions: ws.NewServer(nil)}
-	srv := httptest.NewServer(e.sessions.Tunnel(opts))
+	srv := httptest.NewServer(by(e.sessions.Tunnel(opts)))
 	e.addr = srv.Listener.Addr().String()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
