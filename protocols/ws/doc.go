@@ -34,6 +34,10 @@
 // among the others, drained and counted with them. [Relay] says how much of what goes
 // through it is looked at; what passes is never changed.
 //
+// A client that offers [protocols.InBand] is told when its credential ends, and may show a newer
+// one, over the session itself: neither handlers nor servers elsewhere notice.
+//
 // Locks: Server.mu, then Conn.mu, tunnel.mu or aware.mu; no socket operation under any.
-// lane.w, under which a tunnel's socket is written to, comes before aware.mu.
+// lane.w, under which a tunnel's socket is written to, comes before aware.mu, and inband.mu before
+// aware.mu and Conn.mu.
 package ws

@@ -17,8 +17,8 @@
 // WebSocket is ended when its token is.
 //
 // [MTLS], [APIKeys], [Tickets] and [Forward] find it out by other means; [Any] and [All] put guards
-// together, and [Require] says who may, of those who are known. [Sessions] know what each identity has open:
-// their guard comes last.
+// together, and [Require] says who may, of those who are known. [Sessions] know what each identity has open,
+// and move its end: their guard comes last.
 //
 // The rule: what a client learns of a refusal is that its credentials are
 // missing, bad or cannot be checked now. Why, [JWT.Stats] counts.
