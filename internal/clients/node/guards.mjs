@@ -117,4 +117,39 @@ await step('all that is open ends within a second of its token', async () => {
   }
 })
 
+// In band: what the port says, and what the server behind notices of it.
+for (const [what, subprotocols, options, chosen] of [
+  ['alone', ['oneport.auth.v1'], bearer, 'oneport.auth.v1'],
+  ['beside a token', ['oneport.auth.v1', 'bearer'], undefined, 'oneport.auth.v1'],
+]) {
+  await step(`ws shows a newer token over the session, ${what}`, async () => {
+    const token = tokenFor('alice', 4)
+    const offers = options ? subprotocols : [...subprotocols, token]
+    const messages = []
+    const socket = new WebSocket(`wss://${name}/in`, offers, { ca, ...options?.(token) })
+    const closed = once(socket, 'close')
+    let wake = () => {}
+    socket.on('message', (data) => { messages.push(data.toString()); wake() })
+    const next = async () => {
+      while (messages.length === 0) await new Promise((resolve) => { wake = resolve })
+      return messages.shift()
+    }
+    await once(socket, 'open')
+    assert.equal(socket.protocol, chosen)
+    const { oneport, id } = JSON.parse(await next())
+    assert.equal(oneport, 'session')
+    assert.match(id, /^[0-9a-f]{32}$/)
+    assert.match(await next(), /^\{"oneport":"token-expires","in":[12]\}$/)
+    const newer = tokenFor('alice', 6)
+    socket.send(JSON.stringify({ oneport: 'refresh', token: newer }))
+    assert.match(await next(), /^\{"oneport":"refreshed","expires_in":[45]\}$/)
+    socket.send('hello')
+    assert.equal(await next(), 'hello')
+    assert.match(await next(), /^\{"oneport":"token-expires","in":[23]\}$/)
+    const [code, reason] = await closed
+    assert.equal(`${code} ${reason}`, '1008 token-expired')
+    assert.ok(Date.now() >= expires(newer) - 1)
+  })
+}
+
 echo.close()
