@@ -34,7 +34,8 @@ type Call struct {
 	handed   []Field
 	hidden   []string
 	selected string
-	done     []func(Result)
+	done     []func(Result) // the first of them in few
+	few      [3]func(Result)
 	onEnd    func(*Refusal)
 	ended    *Refusal
 	finished bool
@@ -139,6 +140,9 @@ func (c *Call) Context() context.Context { return (*callContext)(c) }
 func (c *Call) OnDone(f func(Result)) {
 	c.mu.Lock()
 	if !c.finished {
+		if c.done == nil {
+			c.done = c.few[:0]
+		}
 		c.done = append(c.done, f)
 		c.mu.Unlock()
 		return
