@@ -17,6 +17,7 @@ type Config struct {
 	Auth      Auth
 	Redis     *Redis `json:",omitempty"` // nil if instances count alone
 	Limits    Limits
+	Admin     *Admin `json:",omitempty"` // nil without
 	Drain     Drain
 	Log       Log
 	Warnings  []Problem // risky, but not refused
