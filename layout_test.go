@@ -91,6 +91,7 @@ var mayImport = []struct {
 	{"router/upstream", []string{"protocols", "protocols/h2", "protocols/nbio", "protocols/proxy"}, "it dials for the switch, and knows no client"},
 	{"router/auth", []string{"protocols"}, "a guard knows calls, and neither wires nor routes"},
 	{"router/auth/extauthz", []string{"protocols", "router/auth"}, "a guard's authority by its methods alone; nothing else of auth is to link a gRPC client"},
+	{"router/admin", []string{"protocols", "proto/"}, "what it shows others give it: it knows neither routers nor files"},
 	{"router/config", []string{"router/upstream"}, "a file's meaning is for others to act on; what a server's URL may be, upstream says"},
 	{"router/limit", []string{"protocols"}, "limits are of calls, and know no wire; a store that instances share comes from outside"},
 	{"router/redisstore", []string{"router/limit"}, "it implements the stores that policies declare; nothing else is to link a Redis client"},

@@ -31,6 +31,7 @@ type door struct {
 	keys   *auth.APIKeys
 	sum    [sha256.Size]byte // of the file of keys
 	close  func()            // may be nil
+	ready  func() error      // may be nil
 }
 
 // doors are those of one file.
@@ -168,7 +169,7 @@ func (e *Edge) jwt(made *door, j *config.JWT) error {
 		if err != nil {
 			return fmt.Errorf("jwks: %w", err)
 		}
-		o.Keys, run = keys, keys.Run
+		o.Keys, run, made.ready = keys, keys.Run, keys.Ready
 	} else {
 		keys, err := auth.ReadKeys(j.Keys...)
 		if err != nil {

@@ -132,7 +132,7 @@ func differing(a, b reflect.Value) (keys []string) {
 func keyOf(field string) string {
 	const limits = "limits"
 	known := map[string]string{
-		"GRPC": "grpc", "WebSocket": "websocket", "SNI": "sni", "ALPN": "alpn", "TLS": "tls", "CORS": "cors",
+		"GRPC": "grpc", "WebSocket": "websocket", "PProf": "pprof", "SNI": "sni", "ALPN": "alpn", "TLS": "tls", "CORS": "cors",
 		"Hosts": "host", "Methods": "method", "Headers": "header", "RedirectStatus": "status", "Split": "to",
 		"Request": "request_headers", "Response": "response_headers",
 		"Connect": "connect_timeout", "Streams": limits, "Requests": limits, "HashBy": "hash",
@@ -247,6 +247,7 @@ func needRestart(was, is *config.Config) (keys []string) {
 		{"limits", fixedLimits(was), fixedLimits(is)},
 		{"drain", was.Drain, is.Drain},
 		{"log", was.Log, is.Log},
+		{"admin", was.Admin, is.Admin},
 	} {
 		if content(reflect.ValueOf(k.was)) != content(reflect.ValueOf(k.is)) {
 			keys = append(keys, k.name)
