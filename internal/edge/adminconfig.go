@@ -20,7 +20,11 @@ import (
 	"github.com/oneport-edge/oneport/router/config"
 )
 
-const redacted = "redacted"
+// What stands for secrets, and the key of guards that must all let a call in.
+const (
+	redacted = "redacted"
+	everyOne = "all"
+)
 
 // shown is the configuration in effect, without secrets.
 func (e *Edge) shown() (*adminv1.GetConfigResponse, error) {
@@ -114,7 +118,7 @@ func (r *redaction) fields(v reflect.Value) any {
 			maps.Copy(all, more)
 		case f.Name == "AuthAll":
 			if is == true {
-				all[key] = map[string]any{"all": all[key]}
+				all[key] = map[string]any{everyOne: all[key]}
 			}
 		case is != nil && is != "" && !again:
 			all[key] = is
@@ -215,7 +219,7 @@ func problems(err error) (list []*adminv1.Problem) {
 		}
 		return list
 	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // of errors.Join, and what it joins
+	if many, ok := err.(interface{ Unwrap() []error }); ok { // of errors.Join
 		for _, one := range many.Unwrap() {
 			list = append(list, problems(one)...)
 		}
@@ -225,7 +229,7 @@ func problems(err error) (list []*adminv1.Problem) {
 	if m == nil {
 		return []*adminv1.Problem{{Text: err.Error()}}
 	}
-	line, _ := strconv.Atoi(m[2]) // the expression has found numbers
-	col, _ := strconv.Atoi(m[3])
+	line, _ := strconv.ParseInt(m[2], 10, 32) // the expression has found numbers
+	col, _ := strconv.ParseInt(m[3], 10, 32)
 	return []*adminv1.Problem{{File: m[1], Line: int32(line), Column: int32(col), Path: m[4], Text: m[5]}}
 }

@@ -160,7 +160,7 @@ func shownRoute(r *router.Route) *adminv1.Route {
 func (a *Admin) upstreams() (list []*adminv1.Upstream) {
 	for _, up := range a.pools() {
 		st, servers := up.Stats(), up.Servers()
-		v := &adminv1.Upstream{Name: up.String(), Connections: int64(st.Conns), Waiting: int64(st.Waiting), Failed: int64(st.Failed), Down: down(servers)}
+		v := &adminv1.Upstream{Name: up.String(), Connections: int64(st.Conns), Waiting: int64(st.Waiting), Failed: st.Failed, Down: down(servers)}
 		for _, s := range servers {
 			v.Servers = append(v.Servers, &adminv1.Server{
 				Name: s.Name, Active: s.Active, Calls: s.Calls, Faults: s.Faults, Sick: s.Sick, Ejected: s.Ejected,
@@ -188,13 +188,13 @@ func (a *Admin) certificates() (list []*adminv1.Certificate) {
 				continue // a CA has not issued it yet
 			}
 			sum := sha256.Sum256(cert.Leaf.Raw)
-			print := hex.EncodeToString(sum[:])
-			if slices.ContainsFunc(list, func(c *adminv1.Certificate) bool { return c.GetFingerprint() == print }) {
+			digest := hex.EncodeToString(sum[:])
+			if slices.ContainsFunc(list, func(c *adminv1.Certificate) bool { return c.GetFingerprint() == digest }) {
 				continue
 			}
 			v := &adminv1.Certificate{
 				Names: slices.Clone(cert.Leaf.DNSNames), Subject: cert.Leaf.Subject.String(), Issuer: cert.Leaf.Issuer.String(),
-				Serial: cert.Leaf.SerialNumber.Text(16), Fingerprint: print,
+				Serial: cert.Leaf.SerialNumber.Text(16), Fingerprint: digest,
 				NotBefore: timestamppb.New(cert.Leaf.NotBefore), NotAfter: timestamppb.New(cert.Leaf.NotAfter),
 			}
 			for _, ip := range cert.Leaf.IPAddresses {

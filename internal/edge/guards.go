@@ -269,10 +269,10 @@ func guardsOf(r *config.Route, byName, limits map[string]protocols.Guard) (list 
 // everywhere are the guards of all calls.
 func (e *Edge) everywhere(cfg *config.Config) (list []protocols.Guard) {
 	shed := limit.ShedOptions{Latency: -1}
-	if cfg.Limits.Shed == "all" {
+	if cfg.Limits.Shed == everyOne {
 		shed.Latency = 0
 	}
-	if cfg.Limits.Shed == "all" || cfg.Limits.Shed == "memory" && debug.SetMemoryLimit(-1) != math.MaxInt64 {
+	if cfg.Limits.Shed == everyOne || cfg.Limits.Shed == "memory" && debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		list = append(list, limit.NewShed(shed))
 	}
 	if f := cfg.Limits.InFlight; f != (config.InFlight{}) {

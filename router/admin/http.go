@@ -107,7 +107,7 @@ func change[Req, Res any, PReq message[Req], PRes message[Res]](method func(cont
 // clean is what protojson says, without what it puts before that to keep others from
 // comparing its text.
 func clean(err error) string {
-	return strings.ReplaceAll(strings.TrimPrefix(err.Error(), "proto:"), "\u00a0", " ")
+	return strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0")
 }
 
 // asJSON is how messages are written: with all fields, by the names of the .proto.
@@ -119,7 +119,11 @@ func answer[PReq, PRes proto.Message](w http.ResponseWriter, r *http.Request, re
 		refuse(w, err)
 		return
 	}
-	write(w, http.StatusOK, res)
+	code := http.StatusOK
+	if p, ok := any(res).(interface{ GetProblems() []*adminv1.Problem }); ok && len(p.GetProblems()) > 0 {
+		code = http.StatusUnprocessableEntity // for curl -f
+	}
+	write(w, code, res)
 }
 
 func write(w http.ResponseWriter, code int, m proto.Message) {
@@ -164,7 +168,7 @@ func refuse(w http.ResponseWriter, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	body, _ := json.MarshalIndent(map[string]string{"code": st.Code().String(), "message": st.Message()}, "", "  ") // of texts, it cannot fail
+	body, _ := json.MarshalIndent(map[string]string{"code": st.Code().String(), "message": st.Message()}, "", "  ") //nolint:errchkjson // of texts, it cannot fail
 	_, _ = w.Write(append(body, '\n'))                                                                              // the client has left: nothing to tell
 }
 
