@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,9 +207,10 @@ func TestKillAsksForWhatItNeeds(t *testing.T) {
 
 // Probes are open to all, and serve nothing else.
 func TestProbes(t *testing.T) {
-	check := &adminv1.Check{Name: "upstream web", Ok: true}
+	var check atomic.Pointer[adminv1.Check]
+	check.Store(&adminv1.Check{Name: "upstream web", Ok: true})
 	open := streams()
-	api, err := admin.New(admin.Options{Port: open, Calls: new(protocols.Calls), Checks: func() []*adminv1.Check { return []*adminv1.Check{check} }})
+	api, err := admin.New(admin.Options{Port: open, Calls: new(protocols.Calls), Checks: func() []*adminv1.Check { return []*adminv1.Check{check.Load()} }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,10 +231,11 @@ func TestProbes(t *testing.T) {
 		{true, false, "/api/v1/connections", 404, "404 page not found\n"},
 		{true, false, "/debug/pprof/heap", 404, "404 page not found\n"},
 	} {
-		check.Ok, check.Red, check.Text = c.ok, c.red, ""
+		is := &adminv1.Check{Name: "upstream web", Ok: c.ok, Red: c.red}
 		if !c.ok {
-			check.Text = "why"
+			is.Text = "why"
 		}
+		check.Store(is)
 		if code, body := h.ask(t, http.MethodGet, c.path, "", "Host: 10.0.0.1:9902", "Origin: http://x"); code != c.code || body != c.want {
 			t.Errorf("%s: %d %q, want %d %q", c.path, code, body, c.code, c.want)
 		}
