@@ -132,7 +132,9 @@ func differing(a, b reflect.Value) (keys []string) {
 func keyOf(field string) string {
 	const limits = "limits"
 	known := map[string]string{
-		"GRPC": "grpc", "WebSocket": "websocket", "PProf": "pprof", "SNI": "sni", "ALPN": "alpn", "TLS": "tls", "CORS": "cors",
+		"GRPC": "grpc", "WebSocket": "websocket", "SNI": "sni", "ALPN": "alpn", "TLS": "tls", "CORS": "cors",
+		"PProf": "pprof", "TCP": "tcp", "ClientIP": "client_ip", "CA": "ca", "JWT": "jwt", "JWKS": "jwks", "URL": "url", "MTLS": "mtls",
+		"ACME": "acme", "ClientCA": "client_ca", "CARoots": "ca_roots", "HTTP": "http", "KeyID": "key_id", "MACKeyFile": "mac_key_file",
 		"Hosts": "host", "Methods": "method", "Headers": "header", "RedirectStatus": "status", "Split": "to",
 		"Request": "request_headers", "Response": "response_headers",
 		"Connect": "connect_timeout", "Streams": limits, "Requests": limits, "HashBy": "hash",
