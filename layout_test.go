@@ -142,7 +142,7 @@ var oneImporter = []struct {
 	{"github.com/soheilhy/cmux", []string{"protocols/mux"}, "it has no safe defaults, and the fence stands there"},
 	{"github.com/pires/go-proxyproto", []string{"protocols/mux"}, "a PROXY header is read before anything else"},
 	{"github.com/gin-gonic/gin", []string{"protocols/rest", "router", "examples/", "bench"}, "a Gin engine is an http.Handler everywhere else; router's and examples' tests are embedders"},
-	{"github.com/gorilla/websocket", []string{"protocols/ws", "client", "oneporttest", "router", "internal/", "examples/", "bench"}, "serving is ws's business; the others are clients in tests"},
+	{"github.com/gorilla/websocket", []string{"protocols/ws", "client", "oneporttest", "router", "router/admin", "internal/", "examples/", "bench"}, "serving is ws's business; the others are clients in tests"},
 	{"github.com/caddyserver/certmagic", []string{"certs/acme"}, "it opens listeners and has defaults of its own; the fence stands there"},
 	{"github.com/mholt/acmez", []string{"certs/acme"}, "certmagic's ACME client; the two go together"},
 	{"go.uber.org/zap", []string{"certs/acme"}, "certmagic logs with it; everybody else has log/slog"},

@@ -50,6 +50,7 @@ type Admin struct {
 	calls   *protocols.Calls
 	made    string // a token without a file; else ""
 	tidy    []func()
+	addrs   []string
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -188,15 +189,18 @@ func checkAdmin(cfg *config.Config) error {
 func (a *Admin) Start(ctx context.Context) error {
 	ctx, a.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for i, srv := range a.servers {
-		if _, err := srv.Listen(ctx); err != nil {
+		at, err := srv.Listen(ctx)
+		if err != nil {
 			for _, open := range a.servers[:i] {
 				for _, l := range open.Listeners {
 					_ = l.Listener.Close() // the other error says more
 				}
 			}
 			a.cancel()
+			a.addrs = nil
 			return fmt.Errorf("admin: %w", err)
 		}
+		a.addrs = append(a.addrs, at[0].String())
 	}
 	if a.made != "" {
 		a.tell()
@@ -213,12 +217,7 @@ func (a *Admin) Start(ctx context.Context) error {
 
 // Addrs are the addresses of a started Admin: of the API and of the probes, as far as it
 // has them.
-func (a *Admin) Addrs() (list []string) {
-	for _, srv := range a.servers {
-		list = append(list, srv.Listeners[0].Listener.Addr().String())
-	}
-	return list
-}
+func (a *Admin) Addrs() []string { return a.addrs }
 
 // Stop ends what Start began, once the server has ended.
 func (a *Admin) Stop() {
