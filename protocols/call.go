@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +26,9 @@ type Call struct {
 
 	id          ID
 	traceparent string
+
+	to   atomic.Pointer[Destination]
+	open openCall // in is guarded by mu, the rest by in.mu
 
 	admitted context.Context // what the guards of a call with contexts of its own have added
 
@@ -173,8 +177,12 @@ func (c *Call) Detached() bool {
 func (c *Call) Finish(res Result) {
 	c.mu.Lock()
 	done := c.done
-	c.done, c.onEnd, c.finished = nil, nil, true
+	open := c.open.in
+	c.done, c.onEnd, c.finished, c.open.in = nil, nil, true, nil
 	c.mu.Unlock()
+	if open != nil {
+		open.remove(c)
+	}
 	for _, d := range slices.Backward(done) {
 		d(res)
 	}

@@ -32,6 +32,7 @@ type door struct {
 	keys   *auth.APIKeys
 	sum    [sha256.Size]byte // of the file of keys
 	close  func()            // may be nil
+	ready  func() error      // may be nil
 }
 
 // doors are those of one file.
@@ -169,7 +170,7 @@ func (e *Edge) jwt(made *door, j *config.JWT) error {
 		if err != nil {
 			return fmt.Errorf("jwks: %w", err)
 		}
-		o.Keys, run = keys, keys.Run
+		o.Keys, run, made.ready = keys, keys.Run, keys.Ready
 	} else {
 		keys, err := auth.ReadKeys(j.Keys...)
 		if err != nil {
@@ -274,10 +275,10 @@ func (e *Edge) guardsOf(r *config.Route, byName, limits map[string]protocols.Gua
 // everywhere are the guards of all calls, and who goes when they do not suffice.
 func (e *Edge) everywhere(cfg *config.Config) (list []protocols.Guard, relief router.Relief) {
 	shed := limit.ShedOptions{Latency: -1}
-	if cfg.Limits.Shed == "all" {
+	if cfg.Limits.Shed == everyOne {
 		shed.Latency = 0
 	}
-	if cfg.Limits.Shed == "all" || cfg.Limits.Shed == "memory" && debug.SetMemoryLimit(-1) != math.MaxInt64 {
+	if cfg.Limits.Shed == everyOne || cfg.Limits.Shed == "memory" && debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		guard := limit.NewShed(shed)
 		list, relief.Overloaded = append(list, guard), guard.Overloaded
 	}

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oneport-edge/oneport/certs"
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/conn"
 	"github.com/oneport-edge/oneport/protocols/mux"
 	"github.com/oneport-edge/oneport/router"
@@ -24,7 +26,10 @@ type Edge struct {
 	Server *router.Server
 	// Sockets are the names of systemd's sockets for the server's listeners; see Adopt.
 	Sockets []string
-	log     *slog.Logger
+	// Calls are those that are open: among the server's guards if the file has admin.
+	Calls *protocols.Calls
+	log   *slog.Logger
+	seen  atomic.Pointer[view]
 
 	begun *config.Config // what it was started with: what is in effect but for the routes
 	stop  chan struct{}  // closed by Close
@@ -64,7 +69,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{
-		log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
+		Calls: new(protocols.Calls), log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
 		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}), tickets: auth.NewTickets(auth.TicketsOptions{}),
 		open: auth.NewSessions(),
 	}
@@ -74,7 +79,11 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e.pools, e.doors = pools, d.all
+	e.show(cfg)
 	guards, relief := e.everywhere(cfg)
+	if cfg.Admin != nil {
+		guards = append(guards, e.Calls) // behind those that refuse the most
+	}
 	e.Server = &router.Server{
 		Guards:      guards,
 		Relief:      relief,
@@ -216,7 +225,7 @@ func Check(cfg *config.Config) error {
 	if d != nil {
 		d.drop()
 	}
-	return errors.Join(err, checkTLS(cfg))
+	return errors.Join(err, checkTLS(cfg), checkAdmin(cfg))
 }
 
 // Reload replaces the routes by those of another file. Calls in flight go on as
@@ -241,6 +250,19 @@ func (e *Edge) Reload(cfg *config.Config) (Plan, error) {
 	}
 	plan.Restart = needRestart(e.begun, cfg)
 	e.last = cfg
+	e.show(cfg)
+	return plan, nil
+}
+
+// Plan says what Reload would change, or what keeps it from that.
+func (e *Edge) Plan(cfg *config.Config) (Plan, error) {
+	if err := Check(cfg); err != nil {
+		return Plan{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	plan := Compare(e.last, cfg)
+	plan.Restart = needRestart(e.begun, cfg)
 	return plan, nil
 }
 

@@ -17,10 +17,16 @@ type Config struct {
 	Auth      Auth
 	Redis     *Redis `json:",omitempty"` // nil if instances count alone
 	Limits    Limits
+	Admin     *Admin `json:",omitempty"` // nil without
 	Drain     Drain
 	Log       Log
 	Warnings  []Problem // risky, but not refused
+
+	env []string
 }
+
+// FromEnv are the values that the file has out of the environment: they may be secrets.
+func (c *Config) FromEnv() []string { return c.env }
 
 // Pos is a place in the file; both count from 1.
 type Pos struct{ Line, Col int }

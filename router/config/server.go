@@ -26,6 +26,7 @@ func (w *walker) config(c *Config, root value) {
 	w.limits(o.get("limits"), c)
 	c.Routes = w.routes(o.get("routes"), c)
 	w.warnOfCertificates(o, c)
+	c.Admin = w.admin(o.get(keyAdmin))
 
 	drain := o.get("drain").objectIfGiven("drain")
 	c.Drain = Drain{
