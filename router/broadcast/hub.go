@@ -151,9 +151,16 @@ func (h *Hub) open() (*engine, error) {
 		LogLevel: centrifuge.LogLevelWarn, LogHandler: h.logged,
 		ClientQueueMaxSize: h.opts.Queue, ClientChannelLimit: h.opts.Channels, ChannelMaxLength: mostChannel,
 		HistoryMaxPublicationLimit: mostHistory, UseSingleFlight: true,
-		ClientChannelPositionCheckDelay: 10 * time.Second,
-		ClientPresenceUpdateInterval:    25 * time.Second,
-		Metrics:                         centrifuge.MetricsConfig{RegistererGatherer: e.metrics},
+		// Messages that Redis has taken and not handed on, while a connection to it was lost, are
+		// found missing within the sum of the two; and at once when the channel's next one comes.
+		// One look for each channel is for all its subscribers.
+		ClientChannelPositionCheckDelay: 5 * time.Second,
+		ClientPresenceUpdateInterval:    10 * time.Second,
+		GetChannelMediumOptions: func(channel string) centrifuge.ChannelMediumOptions {
+			n := h.ns.of(channel)
+			return centrifuge.ChannelMediumOptions{SharedPositionSync: n != nil && n.HistorySize > 0}
+		},
+		Metrics: centrifuge.MetricsConfig{RegistererGatherer: e.metrics},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("broadcast: %w", err)

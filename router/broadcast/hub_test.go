@@ -264,7 +264,7 @@ type sent struct{ event, id, data string }
 
 func (p *port) stream(t *testing.T, query, last string) *events {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 90*time.Second)
 	t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL("/broadcast/stream?"+query), nil)
 	if err != nil {
@@ -284,11 +284,18 @@ func (p *port) stream(t *testing.T, query, last string) *events {
 // next gives the next event; comments and the advice to come back are left out.
 func (e *events) next() sent {
 	e.t.Helper()
-	var s sent
+	s, err := e.read()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return s
+}
+
+func (e *events) read() (s sent, err error) {
 	for {
 		line, err := e.in.ReadString('\n')
 		if err != nil {
-			e.t.Fatal(err)
+			return s, err
 		}
 		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		switch name {
@@ -300,10 +307,31 @@ func (e *events) next() sent {
 			s.data = value
 		case "":
 			if s.data != "" {
-				return s
+				return s, nil
 			}
 		}
 	}
+}
+
+// follow reads the data of n publications, and comes back with the last id when a stream ends.
+func (p *port) follow(t *testing.T, query string, begun *events, n int) (list []string) {
+	t.Helper()
+	e, last := begun, ""
+	for end := time.Now().Add(60 * time.Second); len(list) < n && time.Now().Before(end); {
+		s, err := e.read()
+		switch {
+		case err != nil:
+			_ = e.res.Body.Close()
+			e = p.stream(t, query, last)
+			continue
+		case s.id != "":
+			last = s.id
+		}
+		if s.event == "" {
+			list = append(list, data(t, s.data))
+		}
+	}
+	return list
 }
 
 // of waits for the next event of a name.
