@@ -59,6 +59,9 @@ in flight go on, a file with mistakes changes nothing. SIGTERM drains.`,
 				return exitError{err, exitConfig}
 			}
 			defer e.Close()
+			if err := e.Open(cmd.Context()); err != nil {
+				return exitError{err, exitStart}
+			}
 			ctx, cancel := context.WithCancel(cmd.Context())
 			ended := make(chan struct{})
 			go func() {

@@ -168,6 +168,11 @@ func (x *Explanation) match(cfg *config.Config, a *asked) {
 		x.Answer = "200: a ticket for a WebSocket, to who may POST"
 		return
 	}
+	if from[i].Broadcast {
+		x.guards(cfg, from[i])
+		x.Answer = "the broadcast: those who may subscribe to a channel, its namespace says"
+		return
+	}
 	if r := &routes[i]; r.Redirect != "" {
 		x.Redirect = fmt.Sprintf("%d %s", cmp.Or(r.RedirectStatus, http.StatusPermanentRedirect), r.Location(a.Path, a.query))
 		return

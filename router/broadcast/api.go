@@ -23,8 +23,7 @@ func (h *Hub) publisher(field string) bool {
 	}
 	sum := sha256.Sum256([]byte(token))
 	ok := 0
-	for _, t := range h.opts.Tokens {
-		want := sha256.Sum256([]byte(t))
+	for _, want := range h.rules.Load().tokens {
 		ok |= subtle.ConstantTimeCompare(sum[:], want[:])
 	}
 	return ok == 1

@@ -42,7 +42,7 @@ func (h *Hub) want(ctx context.Context, publisher bool, channels []string, since
 		if slices.Contains(channels[:i], channel) {
 			return nil, fmt.Errorf("%w: a channel is named twice", ErrMalformed)
 		}
-		n := h.ns.of(channel)
+		n := h.namespace(channel)
 		if n == nil {
 			return nil, ErrUnknownChannel
 		}

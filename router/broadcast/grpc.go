@@ -14,27 +14,35 @@ import (
 
 // Register serves oneport.broadcast.v1.Broadcast. Calls need a publisher's token, but Subscribe,
 // which those may call as well whom the namespaces let subscribe.
-func (h *Hub) Register(r grpc.ServiceRegistrar) {
-	broadcastv1.RegisterBroadcastServer(r, &service{hub: h})
+func (h *Hub) Register(r grpc.ServiceRegistrar) { Register(r, func() *Hub { return h }) }
+
+// Register serves the same with a Hub that may be another one for the next call.
+func Register(r grpc.ServiceRegistrar, hub func() *Hub) {
+	broadcastv1.RegisterBroadcastServer(r, &service{hub: hub})
 }
 
 type service struct {
 	broadcastv1.UnimplementedBroadcastServer
-	hub *Hub
+	hub func() *Hub
 }
 
-func (s *service) isPublisher(ctx context.Context) bool {
+// now gives the Hub, and whether the caller is a publisher.
+func (s *service) now(ctx context.Context) (h *Hub, publisher bool, err error) {
+	if h = s.hub(); h == nil {
+		return nil, false, status.Error(codes.Unavailable, "there is no broadcast")
+	}
 	md, _ := metadata.FromIncomingContext(ctx)
 	fields := md.Get("authorization")
-	return len(fields) == 1 && s.hub.publisher(fields[0])
+	return h, len(fields) == 1 && h.publisher(fields[0]), nil
 }
 
-// admit refuses those without a token.
-func (s *service) admit(ctx context.Context) error {
-	if !s.isPublisher(ctx) {
-		return status.Error(codes.Unauthenticated, "credentials are missing or bad")
+// admit gives the Hub to those who have a token.
+func (s *service) admit(ctx context.Context) (*Hub, error) {
+	h, publisher, err := s.now(ctx)
+	if err == nil && !publisher {
+		err = status.Error(codes.Unauthenticated, "credentials are missing or bad")
 	}
-	return nil
+	return h, err
 }
 
 // statusOf is err in gRPC's words.
@@ -70,10 +78,11 @@ func messageOf(r *broadcastv1.PublishRequest) Message {
 
 // Publish implements the service.
 func (s *service) Publish(ctx context.Context, r *broadcastv1.PublishRequest) (*broadcastv1.PublishResponse, error) {
-	if err := s.admit(ctx); err != nil {
+	hub, err := s.admit(ctx)
+	if err != nil {
 		return nil, err
 	}
-	at, err := s.hub.Publish(ctx, messageOf(r))
+	at, err := hub.Publish(ctx, messageOf(r))
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -82,7 +91,8 @@ func (s *service) Publish(ctx context.Context, r *broadcastv1.PublishRequest) (*
 
 // PublishBatch implements the service.
 func (s *service) PublishBatch(ctx context.Context, r *broadcastv1.PublishBatchRequest) (*broadcastv1.PublishBatchResponse, error) {
-	if err := s.admit(ctx); err != nil {
+	hub, err := s.admit(ctx)
+	if err != nil {
 		return nil, err
 	}
 	list := make([]Message, len(r.GetPublications()))
@@ -90,7 +100,7 @@ func (s *service) PublishBatch(ctx context.Context, r *broadcastv1.PublishBatchR
 		list[i] = messageOf(p)
 	}
 	res := new(broadcastv1.PublishBatchResponse)
-	err := s.hub.batch(ctx, list, func(at Position, err error) {
+	err = hub.batch(ctx, list, func(at Position, err error) {
 		one := &broadcastv1.PublishResult{Position: positionOf(at)}
 		if err != nil {
 			one.Error = &broadcastv1.Error{Code: uint32(codeOf(err)), Message: text(err)}
@@ -103,6 +113,10 @@ func (s *service) PublishBatch(ctx context.Context, r *broadcastv1.PublishBatchR
 // Subscribe implements the service.
 func (s *service) Subscribe(r *broadcastv1.SubscribeRequest, out grpc.ServerStreamingServer[broadcastv1.SubscribeResponse]) error {
 	ctx := out.Context()
+	hub, publisher, err := s.now(ctx)
+	if err != nil {
+		return err
+	}
 	since := map[string]Position{}
 	for channel, at := range r.GetSince() {
 		if len(since) == mostStream || len(at.GetEpoch()) > mostEpoch {
@@ -110,11 +124,11 @@ func (s *service) Subscribe(r *broadcastv1.SubscribeRequest, out grpc.ServerStre
 		}
 		since[channel] = Position{at.GetOffset(), at.GetEpoch()}
 	}
-	w, err := s.hub.want(ctx, s.isPublisher(ctx), r.GetChannels(), since)
+	w, err := hub.want(ctx, publisher, r.GetChannels(), since)
 	if err != nil {
 		return statusOf(err)
 	}
-	f := s.hub.newFeed("grpc", w)
+	f := hub.newFeed("grpc", w)
 	done, err := f.open(ctx)
 	if err != nil {
 		return statusOf(err)
@@ -140,10 +154,11 @@ func (s *service) Subscribe(r *broadcastv1.SubscribeRequest, out grpc.ServerStre
 
 // Presence implements the service.
 func (s *service) Presence(ctx context.Context, r *broadcastv1.PresenceRequest) (*broadcastv1.PresenceResponse, error) {
-	if err := s.admit(ctx); err != nil {
+	hub, err := s.admit(ctx)
+	if err != nil {
 		return nil, err
 	}
-	list, err := s.hub.Presence(ctx, r.GetChannel())
+	list, err := hub.Presence(ctx, r.GetChannel())
 	res := new(broadcastv1.PresenceResponse)
 	for i := range list {
 		res.Clients = append(res.Clients, clientOf(&list[i]))
@@ -153,14 +168,15 @@ func (s *service) Presence(ctx context.Context, r *broadcastv1.PresenceRequest) 
 
 // History implements the service.
 func (s *service) History(ctx context.Context, r *broadcastv1.HistoryRequest) (*broadcastv1.HistoryResponse, error) {
-	if err := s.admit(ctx); err != nil {
+	hub, err := s.admit(ctx)
+	if err != nil {
 		return nil, err
 	}
 	o := HistoryOptions{Limit: int(min(r.GetLimit(), mostHistory+1)), Reverse: r.GetReverse()}
 	if at := r.GetSince(); at != nil {
 		o.Since = &Position{at.GetOffset(), at.GetEpoch()}
 	}
-	list, at, err := s.hub.History(ctx, r.GetChannel(), o)
+	list, at, err := hub.History(ctx, r.GetChannel(), o)
 	res := &broadcastv1.HistoryResponse{Position: positionOf(at)}
 	for i := range list {
 		res.Publications = append(res.Publications, publicationOf(&list[i]))
@@ -170,8 +186,9 @@ func (s *service) History(ctx context.Context, r *broadcastv1.HistoryRequest) (*
 
 // Disconnect implements the service.
 func (s *service) Disconnect(ctx context.Context, r *broadcastv1.DisconnectRequest) (*broadcastv1.DisconnectResponse, error) {
-	if err := s.admit(ctx); err != nil {
+	hub, err := s.admit(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return &broadcastv1.DisconnectResponse{}, statusOf(s.hub.Disconnect(ctx, r.GetUser(), r.GetClient()))
+	return &broadcastv1.DisconnectResponse{}, statusOf(hub.Disconnect(ctx, r.GetUser(), r.GetClient()))
 }

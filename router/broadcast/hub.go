@@ -3,6 +3,7 @@ package broadcast
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,7 +40,7 @@ type Options struct {
 // Hub is a broadcast. Its methods may be called concurrently.
 type Hub struct {
 	opts  Options
-	ns    namespaces
+	rules atomic.Pointer[rules]
 	log   *slog.Logger
 	last  [lastEvents]atomic.Pointer[event] // what was decoded last: all subscribers get the same
 	slow  atomic.Int64
@@ -54,6 +55,48 @@ type Hub struct {
 	streams map[*feed]struct{}
 	closed  bool
 }
+
+// rules are what Update replaces.
+type rules struct {
+	namespaces
+	tokens [][sha256.Size]byte
+}
+
+// newRules says what is wrong with them.
+func newRules(list []Namespace, tokens []string) (*rules, error) {
+	ns, err := newNamespaces(list)
+	r := &rules{namespaces: ns}
+	for _, t := range tokens {
+		if len(t) < minToken {
+			return nil, fmt.Errorf("broadcast: a publisher's token has %d characters or more", minToken)
+		}
+		r.tokens = append(r.tokens, sha256.Sum256([]byte(t)))
+	}
+	return r, err
+}
+
+// Check says what is wrong with namespaces and tokens.
+func Check(list []Namespace, tokens []string) error {
+	_, err := newRules(list, tokens)
+	return err
+}
+
+// ReadLimit is what a message of a session may have, as an option of ws: a message to publish, and
+// what centrifuge's protocol has around it.
+func (h *Hub) ReadLimit() int64 { return int64(h.opts.MessageSize) + frameSlack }
+
+// Update replaces namespaces and tokens. Who is subscribed stays so, and has what held when it
+// subscribed.
+func (h *Hub) Update(list []Namespace, tokens []string) error {
+	r, err := newRules(list, tokens)
+	if err == nil {
+		h.rules.Store(r)
+	}
+	return err
+}
+
+// namespace gives a channel's; nil if there is none.
+func (h *Hub) namespace(channel string) *Namespace { return h.rules.Load().of(channel) }
 
 // engine is a node of centrifuge that runs.
 type engine struct {
@@ -72,17 +115,12 @@ const (
 // New makes a Hub, which runs until Close. With Redis it connects in the background; until then
 // calls fail with [ErrAway], and connections are told to come back.
 func New(o Options) (*Hub, error) {
-	ns, err := newNamespaces(o.Namespaces)
+	r, err := newRules(o.Namespaces, o.Tokens)
 	if err != nil {
 		return nil, err
 	}
 	if o.MessageSize < 0 || o.Channels < 0 || o.Queue < 0 || o.Gather < 0 {
 		return nil, errors.New("broadcast: a bound below zero")
-	}
-	for _, t := range o.Tokens {
-		if len(t) < minToken {
-			return nil, fmt.Errorf("broadcast: a publisher's token has %d characters or more", minToken)
-		}
 	}
 	o.MessageSize = cmp.Or(o.MessageSize, 64<<10)
 	o.Channels = cmp.Or(o.Channels, 128)
@@ -90,7 +128,8 @@ func New(o Options) (*Hub, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{opts: o, ns: ns, log: o.Log, using: make(chan struct{}, mostUsing), streams: map[*feed]struct{}{}}
+	h := &Hub{opts: o, log: o.Log, using: make(chan struct{}, mostUsing), streams: map[*feed]struct{}{}}
+	h.rules.Store(r)
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	if o.Redis == nil {
 		e, err := h.open()
@@ -157,7 +196,7 @@ func (h *Hub) open() (*engine, error) {
 		ClientChannelPositionCheckDelay: 5 * time.Second,
 		ClientPresenceUpdateInterval:    10 * time.Second,
 		GetChannelMediumOptions: func(channel string) centrifuge.ChannelMediumOptions {
-			n := h.ns.of(channel)
+			n := h.namespace(channel)
 			return centrifuge.ChannelMediumOptions{SharedPositionSync: n != nil && n.HistorySize > 0}
 		},
 		Metrics: centrifuge.MetricsConfig{RegistererGatherer: e.metrics},

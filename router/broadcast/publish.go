@@ -47,7 +47,7 @@ type Position struct {
 // Publish sends a message to all subscribers. When it returns without an error, the message is
 // in the channel's history, if that has one. It waits for the broker for some seconds at most.
 func (h *Hub) Publish(ctx context.Context, m Message) (Position, error) {
-	n := h.ns.of(m.Channel)
+	n := h.namespace(m.Channel)
 	if n == nil {
 		return Position{}, ErrUnknownChannel
 	}
@@ -150,7 +150,7 @@ type Client struct {
 
 // Presence tells who is subscribed to a channel whose namespace has Presence.
 func (h *Hub) Presence(ctx context.Context, channel string) (list []Client, err error) {
-	n := h.ns.of(channel)
+	n := h.namespace(channel)
 	switch {
 	case n == nil:
 		return nil, ErrUnknownChannel
@@ -187,7 +187,7 @@ type Publication struct {
 
 // History gives what a channel remembers, and where it stands.
 func (h *Hub) History(ctx context.Context, channel string, o HistoryOptions) (list []Publication, at Position, err error) {
-	n := h.ns.of(channel)
+	n := h.namespace(channel)
 	switch {
 	case n == nil:
 		return nil, at, ErrUnknownChannel

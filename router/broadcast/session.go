@@ -45,7 +45,7 @@ func (h *Hub) WebSocket(ctx context.Context, c *ws.Conn) error {
 		return err
 	}
 	defer func() { _ = done() }() // its error is always nil
-	limit := int64(h.opts.MessageSize) + frameSlack
+	limit := h.ReadLimit()
 	for {
 		_, p, err := c.Read()
 		if err != nil {
@@ -116,7 +116,7 @@ func (h *Hub) connected(c *centrifuge.Client) {
 	})
 	// Only subscribers of a channel may ask.
 	may := func(channel string, is func(*Namespace) bool) error {
-		if n := h.ns.of(channel); n == nil || !is(n) {
+		if n := h.namespace(channel); n == nil || !is(n) {
 			return centrifuge.ErrorNotAvailable
 		}
 		if !c.IsSubscribed(channel) {
@@ -138,7 +138,7 @@ func (h *Hub) connected(c *centrifuge.Client) {
 
 // subscribable gives the namespace of a channel that id may listen to.
 func (h *Hub) subscribable(id *protocols.Identity, channel string) (*Namespace, error) {
-	n := h.ns.of(channel)
+	n := h.namespace(channel)
 	if n == nil {
 		return nil, ErrUnknownChannel
 	}
@@ -149,7 +149,7 @@ func (h *Hub) subscribable(id *protocols.Identity, channel string) (*Namespace, 
 }
 
 func (h *Hub) clientPublish(ctx context.Context, id *protocols.Identity, e centrifuge.PublishEvent) (centrifuge.PublishResult, error) {
-	n := h.ns.of(e.Channel)
+	n := h.namespace(e.Channel)
 	if n == nil {
 		return centrifuge.PublishResult{}, ErrUnknownChannel
 	}

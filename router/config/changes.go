@@ -9,9 +9,11 @@ import (
 
 // changes reads what a route does with its calls on the way.
 func (w *walker) changes(r *Route, o object, d *destinations) {
-	if own := keyRedirect; r.Redirect != "" || o.get(keyRedirect).given() || r.Tickets {
+	if own := keyRedirect; r.Redirect != "" || o.get(keyRedirect).given() || r.Tickets || r.Broadcast {
 		if r.Tickets {
 			own = keyTickets
+		} else if r.Broadcast {
+			own = keyBroadcast
 		}
 		for _, key := range []string{keyRewrite, keyRewriteHost, keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyEncodedSlash, keyAnswerTimeout, keyCallTimeout} {
 			o.get(key).refuse("has no place beside " + own)
