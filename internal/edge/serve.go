@@ -32,7 +32,7 @@ type Edge struct {
 	stop  chan struct{}  // closed by Close
 	work  sync.WaitGroup // bury, and what doors run
 
-	hub     atomic.Pointer[broadcast.Hub] // in effect; nil if the file has none
+	hub atomic.Pointer[broadcast.Hub] // in effect; nil if the file has none
 	// Publishers serves those of the broadcast, beside Server; nil if there are none.
 	Publishers *router.Server
 
