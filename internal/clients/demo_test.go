@@ -49,6 +49,7 @@ func TestClients(t *testing.T) {
 	t.Run("proxy", d.proxy)
 	t.Run("tunnels", d.tunnels)
 	t.Run("guards", d.guards)
+	t.Run("broadcast", d.broadcast)
 	t.Run("planted", d.planted)
 	t.Run("whoami", d.whoami)
 	t.Run("drain", d.drain)

@@ -26,7 +26,20 @@ type event struct {
 // subscribed comes first, once for each channel.
 type subscribed struct {
 	Position
-	Recovered bool `json:"recovered,omitempty"`
+	Recovered bool
+}
+
+// MarshalJSON has an offset where there is an epoch, also that of an empty history.
+func (s *subscribed) MarshalJSON() ([]byte, error) {
+	w := struct {
+		Offset    *uint64 `json:"offset,omitempty"`
+		Epoch     string  `json:"epoch,omitempty"`
+		Recovered bool    `json:"recovered,omitempty"`
+	}{nil, s.Epoch, s.Recovered}
+	if s.Epoch != "" {
+		w.Offset = &s.Offset
+	}
+	return json.Marshal(w)
 }
 
 // wire is an event as subscribers read it.
