@@ -57,7 +57,7 @@ func identify(ctx context.Context, call *protocols.Call) (context.Context, error
 	return ctx, nil
 }
 
-func newHub(t *testing.T, o broadcast.Options) *broadcast.Hub {
+func newHub(t testing.TB, o broadcast.Options) *broadcast.Hub {
 	t.Helper()
 	if o.Namespaces == nil {
 		o.Namespaces = namespaces()
@@ -71,19 +71,19 @@ func newHub(t *testing.T, o broadcast.Options) *broadcast.Hub {
 	return hub
 }
 
-func start(t *testing.T, o broadcast.Options) *port {
+func start(t testing.TB, o broadcast.Options) *port {
 	t.Helper()
 	return serve(t, newHub(t, o), oneporttest.Start)
 }
 
-func serve(t *testing.T, hub *broadcast.Hub, on func(testing.TB, *router.Server) *oneporttest.Port) *port {
+func serve(t testing.TB, hub *broadcast.Hub, on func(testing.TB, *router.Server) *oneporttest.Port) *port {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle("/broadcast/stream", hub.Stream())
 	mux.Handle("/broadcast/", hub.API())
 	srv := &router.Server{
 		HTTP: mux, Guards: []protocols.Guard{protocols.GuardFunc(identify)},
-		Sockets: ws.Options{Subprotocols: broadcast.Subprotocols()},
+		Sockets: ws.Options{Subprotocols: broadcast.Subprotocols(), ReadLimit: hub.ReadLimit()},
 	}
 	srv.WebSocket("/connection/websocket", hub.WebSocket)
 	srv.WebSocket("/broadcast/stream", hub.StreamSocket)
@@ -314,9 +314,9 @@ func (e *events) read() (s sent, err error) {
 }
 
 // follow reads the data of n publications, and comes back with the last id when a stream ends.
-func (p *port) follow(t *testing.T, query string, begun *events, n int) (list []string) {
+func (p *port) follow(t *testing.T, query string, begun *events, last string, n int) (list []string) {
 	t.Helper()
-	e, last := begun, ""
+	e := begun
 	for end := time.Now().Add(60 * time.Second); len(list) < n && time.Now().Before(end); {
 		s, err := e.read()
 		switch {
