@@ -138,8 +138,12 @@ func inOrder(t *testing.T, from, to *port, channel string, rounds int) {
 }
 
 func TestFourWaysInOrder(t *testing.T) {
-	p := start(t, broadcast.Options{})
-	inOrder(t, p, p, "news:today", 10)
+	for _, gather := range []time.Duration{0, 2 * time.Millisecond} {
+		t.Run(gather.String(), func(t *testing.T) {
+			p := start(t, broadcast.Options{Gather: gather})
+			inOrder(t, p, p, "news:today", 10)
+		})
+	}
 }
 
 func TestRecovery(t *testing.T) {
