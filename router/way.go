@@ -43,7 +43,7 @@ type way struct {
 	request, response *edits
 	plain             bool // nothing is changed, and there is no fallback
 	shares            []*dest
-	own               http.Handler // answers in this process; nil if the route leads elsewhere
+	own               http.Handler // answers in this process, WebSockets too; nil if the route leads elsewhere
 	total             int          // of the weights
 }
 
@@ -69,6 +69,9 @@ func (s *Server) newWay(r *Route) *way {
 			w.own = http.MaxBytesHandler(r.Handler, r.MaxBody)
 		}
 		w.own = rest.Guarded(w.own, r.Guards, s.Log)
+	}
+	if r.Session != nil {
+		w.own = rest.Guarded(s.sessions.Handler(r.Session, r.SessionOptions), r.Guards, s.Log)
 	}
 	for _, share := range r.shares() {
 		d := &dest{way: w, up: share.To, weight: share.Weight, goes: protocols.Destination{Route: r.String(), Upstream: share.To.String()}}

@@ -64,6 +64,9 @@ in flight go on, a file with mistakes changes nothing. SIGTERM drains.`,
 			if err != nil {
 				return exitError{err, exitConfig}
 			}
+			if err := e.Open(cmd.Context()); err != nil {
+				return exitError{err, exitStart}
+			}
 			ctx, cancel := context.WithCancel(cmd.Context())
 			ended := make(chan struct{})
 			go func() {

@@ -31,7 +31,7 @@ func TestExamplesOfGuards(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{
-		"token.pem": string(pem), "redis.pass": "secret\n", "admin.token": "0123456789abcdef\n",
+		"token.pem": string(pem), "redis.pass": "secret\n", "publishers.txt": "the-token-of-a-publisher\n", "admin.token": "0123456789abcdef\n",
 		"keys.txt": "ci:ed2c5b0e593681e33e8d8730605b1af599eb76e01e2d5e722c59a0d5385f9c9b\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -39,7 +39,7 @@ func TestExamplesOfGuards(t *testing.T) {
 		}
 	}
 	seen := 0
-	for _, page := range []string{"auth", "jwt", "limits", "admin"} {
+	for _, page := range []string{"auth", "jwt", "limits", "admin", "broadcast"} {
 		text, err := os.ReadFile("../../docs/" + page + ".md")
 		if err != nil {
 			t.Fatal(err)

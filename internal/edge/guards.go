@@ -19,6 +19,7 @@ import (
 	"github.com/oneport-edge/oneport/router"
 	"github.com/oneport-edge/oneport/router/auth"
 	"github.com/oneport-edge/oneport/router/auth/extauthz"
+	"github.com/oneport-edge/oneport/router/broadcast"
 	"github.com/oneport-edge/oneport/router/config"
 	"github.com/oneport-edge/oneport/router/limit"
 	"github.com/oneport-edge/oneport/router/redisstore"
@@ -29,6 +30,7 @@ import (
 type door struct {
 	guard  protocols.Guard
 	shared *limit.Shared
+	hub    *broadcast.Hub
 	keys   *auth.APIKeys
 	sum    [sha256.Size]byte // of the file of keys
 	close  func()            // may be nil
@@ -43,6 +45,7 @@ type doors struct {
 	fresh []*door          // made for this file
 	kinds []string         // of those
 	then  []func()         // what changes in those that stay, once the file is in effect
+	hub   *broadcast.Hub   // nil if the file has none
 	errs  []error
 }
 
@@ -75,6 +78,9 @@ func (d *doors) open(kind string, pos config.Pos, of any, build func(*door) erro
 // drop closes what was made for a file that does not come into effect.
 func (d *doors) drop() {
 	for _, made := range d.fresh {
+		if made.hub != nil {
+			made.hub.Close()
+		}
 		if made.close != nil {
 			made.close()
 		}
@@ -220,15 +226,24 @@ func (e *Edge) forward(made *door, f *config.Forward) error {
 	return nil
 }
 
-// redis makes what instances count together in.
-func redis(made *door, r *config.Redis) error {
-	o := redisstore.Options{URL: r.URL}
+// redisOptions say where Redis is.
+func redisOptions(r *config.Redis) (o redisstore.Options, err error) {
+	o.URL = r.URL
 	if r.PasswordFile != "" {
 		b, err := os.ReadFile(r.PasswordFile)
 		if err != nil {
-			return fmt.Errorf("password_file: %w", err)
+			return o, fmt.Errorf("password_file: %w", err)
 		}
 		o.Password = strings.TrimSpace(string(b))
+	}
+	return o, nil
+}
+
+// redis makes what instances count together in.
+func redis(made *door, r *config.Redis) error {
+	o, err := redisOptions(r)
+	if err != nil {
+		return err
 	}
 	store, err := redisstore.Open(o)
 	if err != nil {
@@ -293,6 +308,9 @@ func (e *Edge) retire(now map[string]*door) {
 	for key, was := range e.doors {
 		if now[key] != nil {
 			continue
+		}
+		if was.hub != nil { // its subscribers come back, to the one in its place
+			e.work.Go(was.hub.Close)
 		}
 		if was.close != nil {
 			e.shut = append(e.shut, shut{was.close, time.Now()})

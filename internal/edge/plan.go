@@ -217,6 +217,7 @@ func guardChanges(was, is *config.Config) (keys []string) {
 		{"auth.keys", was.Auth.Keys, is.Auth.Keys},
 		{"auth.forward", was.Auth.Forward, is.Auth.Forward},
 		{"redis", was.Redis, is.Redis},
+		{"broadcast", was.Broadcast, is.Broadcast},
 	} {
 		if content(reflect.ValueOf(k.was)) != content(reflect.ValueOf(k.is)) {
 			keys = append(keys, k.name)
@@ -251,6 +252,7 @@ func needRestart(was, is *config.Config) (keys []string) {
 		{"drain", was.Drain, is.Drain},
 		{"log", was.Log, is.Log},
 		{"admin", was.Admin, is.Admin},
+		{"broadcast.listen", publishersAt(was), publishersAt(is)},
 	} {
 		if content(reflect.ValueOf(k.was)) != content(reflect.ValueOf(k.is)) {
 			keys = append(keys, k.name)

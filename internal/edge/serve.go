@@ -15,6 +15,7 @@ import (
 	"github.com/oneport-edge/oneport/protocols/mux"
 	"github.com/oneport-edge/oneport/router"
 	"github.com/oneport-edge/oneport/router/auth"
+	"github.com/oneport-edge/oneport/router/broadcast"
 	"github.com/oneport-edge/oneport/router/config"
 	"github.com/oneport-edge/oneport/router/limit"
 	"github.com/oneport-edge/oneport/router/upstream"
@@ -34,6 +35,10 @@ type Edge struct {
 	begun *config.Config // what it was started with: what is in effect but for the routes
 	stop  chan struct{}  // closed by Close
 	work  sync.WaitGroup // bury, and what doors run
+
+	hub atomic.Pointer[broadcast.Hub] // in effect; nil if the file has none
+	// Publishers serves those of the broadcast, beside Server; nil if there are none.
+	Publishers *router.Server
 
 	limits  limit.Registry
 	tickets *auth.Tickets
@@ -103,7 +108,10 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		e.Server.Listeners = append(e.Server.Listeners, router.Listener{Addr: l.Address, Plaintext: l.Plaintext, ProxyProtocol: l.ProxyProtocol})
 		e.Sockets = append(e.Sockets, l.Socket)
 	}
+	e.Publishers = e.publishers(cfg)
+	e.hub.Store(d.hub)
 	e.work.Go(e.bury)
+	e.work.Go(e.drainHub)
 	return e, nil
 }
 
@@ -144,6 +152,7 @@ func (e *Edge) reach(cfg *config.Config, u *config.Upstream) (*upstream.Upstream
 func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, routes []router.Route, d *doors, err error) {
 	d, byGuard, limits := e.openDoors(cfg)
 	errs := d.errs
+	d.errs = nil
 	pools = map[string]*upstream.Upstream{}
 	byName := map[string]*upstream.Upstream{}
 	var made []*upstream.Upstream
@@ -160,6 +169,9 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		}
 		pools[key], byName[u.Name] = up, up
 	}
+	if d.openHub(); len(d.errs) > 0 {
+		errs = slices.Concat(errs, d.errs)
+	}
 	for i := range cfg.Routes {
 		if r := &cfg.Routes[i]; r.Passthrough == "" {
 			route := routeOf(r, byName)
@@ -169,6 +181,9 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 			}
 			if r.Refresh {
 				route.Handler = e.open
+			}
+			if r.Broadcast && d.hub != nil {
+				answer(&route, d.hub, cfg.Broadcast)
 			}
 			if len(errs) == 0 { // otherwise its upstream is what is wrong
 				if err := route.Validate(); err != nil {
@@ -320,6 +335,7 @@ func (e *Edge) replace(cfg *config.Config) (fresh []string, err error) {
 	for _, f := range d.then {
 		f()
 	}
+	e.hub.Store(d.hub)
 	e.retire(d.all)
 	return d.kinds, nil
 }

@@ -93,7 +93,7 @@ var mappings = []mapping{
 	{path: "upstreams.*.breaker", keys: breakerKeys},
 	{path: "upstreams.*.limits", keys: upstreamLimitKeys},
 	{path: "upstreams.*.tls", keys: upstreamTLSKeys},
-	{path: "routes[]", keys: routeKeys, oneOf: [][]string{kinds, {"to", keyRedirect, keyTickets, keyRefresh, keyPassthrough}}, about: routesAbout},
+	{path: "routes[]", keys: routeKeys, oneOf: [][]string{kinds, {"to", keyRedirect, keyTickets, keyRefresh, keyBroadcast, keyPassthrough}}, about: routesAbout},
 	{path: "routes[].request_headers", keys: editKeys, about: editsAbout},
 	{path: "routes[].response_headers", keys: editKeys, about: "As `request_headers`."},
 	{path: "routes[].cors", keys: corsKeys},
@@ -109,6 +109,8 @@ var mappings = []mapping{
 	{path: "limits.named.*", keys: namedLimitKeys, about: "`rate`, `concurrency` or both."},
 	{path: "limits.in_flight", keys: inFlightKeys},
 	{path: keyRedis, keys: redisKeys},
+	{path: keyBroadcast, keys: broadcastKeys, about: broadcastAbout},
+	{path: "broadcast.namespaces.*", keys: namespaceKeys, about: namespaceAbout},
 	{path: keyAdmin, keys: adminKeys, about: adminAbout},
 	{path: "drain", keys: drainKeys, about: "A warning, if `not_ready` and `spread` together are longer than `timeout`."},
 	{path: "log", keys: logKeys},
@@ -136,6 +138,7 @@ var fileKeys = []key{
 	{name: "log", is: submapping(), without: "as below", about: "What is logged, and how."},
 	{name: keyAuth, is: submapping(), without: "nobody is asked", about: "Ways to find out who asks, for routes to name."},
 	{name: keyRedis, is: submapping(), without: "each instance counts alone", about: "Where instances count together."},
+	{name: keyBroadcast, is: submapping(), without: "none", about: "Messages to those who are connected, to any instance."},
 	{name: keyAdmin, is: submapping(), without: "none", about: "Where an operator looks at the process, and changes it."},
 }
 

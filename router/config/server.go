@@ -23,6 +23,7 @@ func (w *walker) config(c *Config, root value) {
 	w.vague = w.vague || slices.Contains(o.meant, "upstreams")
 	c.Auth = w.auth(o.get(keyAuth))
 	c.Redis = w.redis(o.get(keyRedis))
+	c.Broadcast = w.broadcast(o.get(keyBroadcast))
 	w.limits(o.get("limits"), c)
 	c.Routes = w.routes(o.get("routes"), c)
 	w.warnOfCertificates(o, c)
