@@ -176,15 +176,7 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		if r := &cfg.Routes[i]; r.Passthrough == "" {
 			route := routeOf(r, byName)
 			route.Guards = e.guardsOf(r, byGuard, limits)
-			if r.Tickets {
-				route.Handler = e.tickets
-			}
-			if r.Refresh {
-				route.Handler = e.open
-			}
-			if r.Broadcast && d.hub != nil {
-				answer(&route, d.hub, cfg.Broadcast)
-			}
+			e.answers(&route, r, d)
 			if len(errs) == 0 { // otherwise its upstream is what is wrong
 				if err := route.Validate(); err != nil {
 					errs = append(errs, fmt.Errorf("%s:%d:%d: %w", cfg.File, r.Pos.Line, r.Pos.Col, err))
@@ -204,6 +196,18 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		return nil, nil, nil, err
 	}
 	return pools, routes, d, nil
+}
+
+// answers has a route answered by the port itself, if the file says so.
+func (e *Edge) answers(route *router.Route, r *config.Route, d *doors) {
+	switch {
+	case r.Tickets:
+		route.Handler = e.tickets
+	case r.Refresh:
+		route.Handler = e.open
+	case r.Broadcast && d.hub != nil:
+		answer(route, d.hub, d.cfg.Broadcast)
+	}
 }
 
 // routeOf makes a route of the file's.
