@@ -50,7 +50,8 @@ type pod struct {
 }
 
 type probe struct {
-	TCP struct{ Port string } `yaml:"tcpSocket"`
+	TCP  struct{ Port string }       `yaml:"tcpSocket"`
+	HTTP struct{ Path, Port string } `yaml:"httpGet"`
 }
 
 type container struct {
@@ -109,17 +110,23 @@ func TestManifests(t *testing.T) {
 			oneport, stop := edgeContainer(t, p)
 
 			cfg := sidecar(t, all["ConfigMap"].Data["oneport.yaml"], "/etc/oneport-tls/tls.crt", "/etc/oneport-tls/tls.key")
-			if len(cfg.Listen) != len(oneport.Ports) {
-				t.Fatalf("%d listeners, %d ports", len(cfg.Listen), len(oneport.Ports))
+			if cfg.Admin == nil || len(cfg.Listen)+1 != len(oneport.Ports) {
+				t.Fatalf("%d listeners and probes, %d ports", len(cfg.Listen), len(oneport.Ports))
 			}
 			port := oneport.Ports[0]
 			if _, text, _ := net.SplitHostPort(cfg.Listen[0].Address); text != strconv.Itoa(port.ContainerPort) {
 				t.Errorf("listens on %s, the port is %d", cfg.Listen[0].Address, port.ContainerPort)
 			}
-			for name, pr := range map[string]probe{"startup": oneport.Startup, "readiness": oneport.Readiness, "liveness": oneport.Liveness} {
-				if pr.TCP.Port != port.Name {
-					t.Errorf("%s asks port %q, want %s", name, pr.TCP.Port, port.Name)
-				}
+			probes := oneport.Ports[1]
+			if _, text, _ := net.SplitHostPort(cfg.Admin.Probes); text != strconv.Itoa(probes.ContainerPort) || cfg.Admin.Listen != "" {
+				t.Errorf("probes are at %s, the port is %d", cfg.Admin.Probes, probes.ContainerPort)
+			}
+			var start, ready, alive probe
+			start.TCP.Port = port.Name // a sidecar starts before the application, which makes it ready
+			ready.HTTP.Path, ready.HTTP.Port = "/readyz", probes.Name
+			alive.HTTP.Path, alive.HTTP.Port = "/healthz", probes.Name
+			if oneport.Startup != start || oneport.Readiness != ready || oneport.Liveness != alive {
+				t.Errorf("the probes are %v, %v, %v", oneport.Startup, oneport.Readiness, oneport.Liveness)
 			}
 			service := all["Service"]
 			if len(service.Spec.Ports) != 1 || service.Spec.Ports[0].TargetPort != port.Name || service.Spec.Ports[0].Port != 443 {

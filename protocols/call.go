@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,9 @@ type Call struct {
 	id          ID
 	traceparent string
 
+	to   atomic.Pointer[Destination]
+	open openCall // in is guarded by mu, the rest by in.mu
+
 	admitted context.Context // what the guards of a call with contexts of its own have added
 
 	mu       sync.Mutex      // guards the fields below
@@ -34,7 +38,8 @@ type Call struct {
 	handed   []Field
 	hidden   []string
 	selected string
-	done     []func(Result)
+	done     []func(Result) // the first of them in few
+	few      [3]func(Result)
 	onEnd    func(*Refusal)
 	renew    RenewFunc
 	ended    *Refusal
@@ -140,6 +145,9 @@ func (c *Call) Context() context.Context { return (*callContext)(c) }
 func (c *Call) OnDone(f func(Result)) {
 	c.mu.Lock()
 	if !c.finished {
+		if c.done == nil {
+			c.done = c.few[:0]
+		}
 		c.done = append(c.done, f)
 		c.mu.Unlock()
 		return
@@ -170,8 +178,12 @@ func (c *Call) Detached() bool {
 func (c *Call) Finish(res Result) {
 	c.mu.Lock()
 	done := c.done
-	c.done, c.onEnd, c.renew, c.finished = nil, nil, nil, true
+	open := c.open.in
+	c.done, c.onEnd, c.renew, c.finished, c.open.in = nil, nil, nil, true, nil
 	c.mu.Unlock()
+	if open != nil {
+		open.remove(c)
+	}
 	for _, d := range slices.Backward(done) {
 		d(res)
 	}

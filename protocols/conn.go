@@ -83,6 +83,7 @@ type Conn struct {
 // Live is the moving part of a connection. protocols/conn implements it.
 type Live interface {
 	State() State
+	Since() time.Time // of the state
 	Bytes() (in, out int64)
 }
 
@@ -98,6 +99,14 @@ func (c *Conn) State() State {
 		return StateClosed
 	}
 	return c.live.State()
+}
+
+// Since is when the connection came to its state; zero if it was never open.
+func (c *Conn) Since() time.Time {
+	if c.live == nil {
+		return time.Time{}
+	}
+	return c.live.Since()
 }
 
 // Bytes counts what was read from and written to the client's socket so far,

@@ -39,6 +39,9 @@ func (d *dest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // do has a request answered, or says what is to be answered.
 func (d *dest) do(ctx context.Context, x proxy.Exchange) (status int, text string) {
 	w := d.way
+	if call := protocols.CallFrom(ctx); call != nil {
+		call.Goes(&d.goes)
+	}
 	if w.plain {
 		return upstream.Refusal(ctx, x, d.up.Do(ctx, x))
 	}
@@ -162,6 +165,9 @@ func (f *Fallback) answer(x *exchange) {
 // serveReverse hands a request of HTTP/1 on to a server that speaks HTTP/2.
 func (d *dest) serveReverse(rw http.ResponseWriter, r *http.Request) {
 	w := d.way
+	if call := protocols.CallFrom(r.Context()); call != nil {
+		call.Goes(&d.goes)
+	}
 	if w.MaxBody > 0 {
 		if r.ContentLength > w.MaxBody {
 			x := proxy.FromHTTP(rw, r)

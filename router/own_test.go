@@ -14,6 +14,7 @@ import (
 
 	"github.com/oneport-edge/oneport/oneporttest"
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/rpc"
 	"github.com/oneport-edge/oneport/protocols/ws"
 	"github.com/oneport-edge/oneport/router"
@@ -121,5 +122,37 @@ func TestServeTwice(t *testing.T) {
 	oneporttest.Start(t, srv)
 	if err := srv.Serve(t.Context(), oneporttest.NewListener()); !errors.Is(err, router.ErrServed) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A route may serve WebSockets in this process, behind its guards; SetRoutes puts it there
+// while the port serves.
+func TestRouteWithASession(t *testing.T) {
+	t.Parallel()
+	hello := func(_ context.Context, c *ws.Conn) error { return c.Write(ws.Text, []byte("hello "+c.Subprotocol())) }
+	nobody := protocols.GuardFunc(func(ctx context.Context, _ *protocols.Call) (context.Context, error) {
+		return ctx, &protocols.Refusal{Reason: protocols.ReasonForbidden}
+	})
+	srv := &router.Server{Log: slog.New(slog.DiscardHandler)}
+	port := oneporttest.Listen(t, srv)
+	if err := srv.SetRoutes([]router.Route{
+		{WebSocket: "/open", Session: hello, SessionOptions: ws.Options{Subprotocols: []string{"greeting"}}},
+		{WebSocket: "/closed", Session: hello, Guards: []protocols.Guard{nobody}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := port.DialWebSocket(t.Context(), "/open", http.Header{"Sec-Websocket-Protocol": {"greeting"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, p, err := c.ReadMessage(); err != nil || string(p) != "hello greeting" {
+		t.Errorf("%q, %v: want hello greeting", p, err)
+	}
+	if _, res, err := port.DialWebSocket(t.Context(), "/closed", nil); err == nil || res == nil || res.StatusCode != http.StatusForbidden {
+		t.Errorf("%v, %v: want 403", res, err)
+	}
+	if err := srv.SetRoutes([]router.Route{{Path: "/open", Session: hello}}); err == nil {
+		t.Error("a session for plain requests is no error")
 	}
 }

@@ -96,6 +96,10 @@ type Route struct {
 	RedirectStatus int
 	// Handler answers in this process instead, behind Guards. For Path alone.
 	Handler http.Handler
+	// Session serves a WebSocket in this process instead, behind Guards; SessionOptions
+	// configure it. For WebSocket alone.
+	Session        ws.HandlerFunc
+	SessionOptions ws.Options
 }
 
 // kinds is what a route takes.

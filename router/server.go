@@ -281,6 +281,12 @@ func (s *Server) Conns() []*protocols.Conn {
 	return facts
 }
 
+// ConnBounds are the bounds of connections in effect; negative ones are none.
+func (s *Server) ConnBounds() conn.Bounds {
+	s.init()
+	return s.conns.Bounds()
+}
+
 // CloseConn cuts off the connection of that ID and reports whether there was one.
 func (s *Server) CloseConn(id string) bool {
 	s.init()

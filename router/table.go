@@ -94,6 +94,8 @@ func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) ht
 		return ambiguousPath
 	case w == nil:
 		return otherwise
+	case socket && w.own != nil:
+		return w.own
 	case socket:
 		return w.to().tunnel
 	case w.CORS != nil && isPreflight(r.Method, r.Header):

@@ -20,7 +20,9 @@ func (r *Route) Validate() error {
 		return r.validateRedirect()
 	case r.Handler != nil && (r.Path == "" || r.To != nil || len(r.Split) > 0):
 		return fmt.Errorf("router: route %q has a Handler: that is for Path, and instead of To", r)
-	case r.Handler != nil:
+	case r.Session != nil && (r.WebSocket == "" || r.To != nil || len(r.Split) > 0):
+		return fmt.Errorf("router: route %q has a Session: that is for WebSocket, and instead of To", r)
+	case r.Handler != nil, r.Session != nil:
 		return nil
 	}
 	return r.validateTo()

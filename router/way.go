@@ -43,7 +43,7 @@ type way struct {
 	request, response *edits
 	plain             bool // nothing is changed, and there is no fallback
 	shares            []*dest
-	own               http.Handler // answers in this process; nil if the route leads elsewhere
+	own               http.Handler // answers in this process, WebSockets too; nil if the route leads elsewhere
 	total             int          // of the weights
 }
 
@@ -52,9 +52,10 @@ type dest struct {
 	way    *way
 	up     *upstream.Upstream
 	weight int
-	stream h2.Backend   // where streams go
-	web    http.Handler // where requests go that net/http has taken
-	tunnel http.Handler // where WebSockets go
+	goes   protocols.Destination // what calls are told
+	stream h2.Backend            // where streams go
+	web    http.Handler          // where requests go that net/http has taken
+	tunnel http.Handler          // where WebSockets go
 }
 
 // newWay makes a route ready, which is valid. Its guards come behind those of the server.
@@ -69,15 +70,18 @@ func (s *Server) newWay(r *Route) *way {
 		}
 		w.own = rest.Guarded(w.own, r.Guards, s.Log)
 	}
+	if r.Session != nil {
+		w.own = rest.Guarded(s.sessions.Handler(r.Session, r.SessionOptions), r.Guards, s.Log)
+	}
 	for _, share := range r.shares() {
-		d := &dest{way: w, up: share.To, weight: share.Weight}
+		d := &dest{way: w, up: share.To, weight: share.Weight, goes: protocols.Destination{Route: r.String(), Upstream: share.To.String()}}
 		d.stream, d.web = d.newStream(), rest.Guarded(d, r.Guards, s.Log)
 		if len(r.Guards) > 0 {
 			d.stream = h2.Guarded(d.stream, slices.Concat(s.Guards, r.Guards))
 		}
 		if r.WebSocket != "" {
 			d.tunnel = rest.Guarded(s.sessions.Tunnel(ws.TunnelOptions{
-				Dial: d.up.DialHTTP1, Prepare: upstream.Forward, Log: s.Log, Name: d.up.String(), Relay: r.Tunnel,
+				Dial: d.up.DialHTTP1, Prepare: d.forward, Log: s.Log, Name: d.up.String(), Relay: r.Tunnel,
 			}), r.Guards, s.Log)
 		}
 		w.shares = append(w.shares, d)
@@ -114,7 +118,10 @@ func (d *dest) newStream() h2.Backend {
 		return d.up.Handler(d.serveStream)
 	}
 	relay := d.up.Relay()
-	relay.Prepare = d.way.prepare
+	relay.Prepare = func(r *h2.Request, call *protocols.Call) string {
+		call.Goes(&d.goes)
+		return d.way.prepare(r, call)
+	}
 	if d.way.response != nil || d.way.CORS != nil {
 		relay.Answer = d.way.answer
 	}
@@ -129,6 +136,14 @@ func (d *dest) newStream() h2.Backend {
 		relay.Otherwise = f.static()
 	}
 	return &relay
+}
+
+// forward tells a server who asks for a WebSocket.
+func (d *dest) forward(out http.Header, in *http.Request) {
+	if call := protocols.CallFrom(in.Context()); call != nil {
+		call.Goes(&d.goes)
+	}
+	upstream.Forward(out, in)
 }
 
 // static is the fallback's answer to streams.

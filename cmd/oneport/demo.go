@@ -17,6 +17,7 @@ func demoCommand() *cobra.Command {
 	var opts edge.DemoOptions
 	var format, level string
 	var access bool
+	var admin adminFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Serve REST, gRPC and WebSocket demo endpoints on one port",
@@ -28,11 +29,11 @@ is optional (make one with: oneport certs --client NAME), and shown by whoami.`,
   oneport demo --plaintext 127.0.0.1:8080     # HTTP/1 and h2c beside it`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLog(cmd.ErrOrStderr(), format, level)
+			log, levelVar, err := newLog(cmd.ErrOrStderr(), format, level)
 			if err != nil {
 				return err
 			}
-			for name, addr := range map[string]string{"--listen": opts.Listen, "--plaintext": opts.Plaintext} {
+			for name, addr := range map[string]string{"--listen": opts.Listen, "--plaintext": opts.Plaintext, "--admin": admin.listen} {
 				if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
 					return fmt.Errorf("%s %q: want host:port, as 127.0.0.1:8443", name, addr)
 				}
@@ -46,6 +47,10 @@ is optional (make one with: oneport certs --client NAME), and shown by whoami.`,
 			if err != nil {
 				return exitError{err, exitStart}
 			}
+			api, err := admin.open(srv, log, levelVar)
+			if err != nil {
+				return err
+			}
 			addrs, err := srv.Listen(cmd.Context())
 			if err != nil {
 				return exitError{err, exitStart}
@@ -55,9 +60,10 @@ is optional (make one with: oneport certs --client NAME), and shown by whoami.`,
 				opts.Plaintext = addrs[1].String()
 			}
 			printDemo(cmd.OutOrStdout(), opts)
-			return newProcess(log).serve(cmd.Context(), srv, nil)
+			return newProcess(log).serve(cmd.Context(), srv, nil, api)
 		},
 	}
+	admin.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&opts.Listen, "listen", "127.0.0.1:8443", "address of the TLS port")
 	f.StringVar(&opts.Plaintext, "plaintext", "", "address of a plaintext port beside it (HTTP/1 and h2c)")

@@ -40,8 +40,8 @@ func newProcess(log *slog.Logger) *process {
 }
 
 // serve runs srv until SIGINT or SIGTERM and gives its error a code. A second
-// signal ends the drain. Sockets of systemd become srv's listeners, by the names or by address.
-func (p *process) serve(ctx context.Context, srv *router.Server, names []string) error {
+// signal ends the drain. The admin API, which may be nil, ends after it. Sockets of systemd become srv's listeners, by the names or by address.
+func (p *process) serve(ctx context.Context, srv *router.Server, names []string, admin *edge.Admin) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
@@ -55,6 +55,14 @@ func (p *process) serve(ctx context.Context, srv *router.Server, names []string)
 	}
 	edge.Adopt(ctx, srv.Listeners, names, sockets, p.log)
 
+	var drained <-chan struct{}
+	if admin != nil { // first: it is asked whether the port serves yet
+		if err := admin.Start(ctx); err != nil {
+			return exitError{err, exitStart}
+		}
+		defer admin.Stop()
+		drained = admin.Drained()
+	}
 	done := make(chan error, 1)
 	go func() { done <- srv.ListenAndServe(ctx) }()
 	alive, stop := p.alive()
@@ -74,6 +82,11 @@ func (p *process) serve(ctx context.Context, srv *router.Server, names []string)
 				continue
 			}
 			p.log.Info("signal, draining; a second one ends at once", "signal", sig.String())
+			p.sd.Stopping(cmp.Or(srv.Drain.Timeout, drainTimeout)+endTime, "draining")
+			cancel()
+		case <-drained:
+			drained = nil
+			p.log.Info("draining, an operator says so; a signal ends at once")
 			p.sd.Stopping(cmp.Or(srv.Drain.Timeout, drainTimeout)+endTime, "draining")
 			cancel()
 		case err := <-done:

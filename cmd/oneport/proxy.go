@@ -14,6 +14,7 @@ func proxyCommand() *cobra.Command {
 	var opts edge.ProxyOptions
 	var format, level string
 	var access bool
+	var admin adminFlags
 	cmd := &cobra.Command{
 		Use:   "proxy",
 		Short: "Stand before other servers, on one TLS port, without a configuration file",
@@ -32,11 +33,11 @@ WebSockets go to --ws, or else to --http if that is an http or https URL.`,
   oneport proxy --listen :8443 --http http://127.0.0.1:8080 --grpc 127.0.0.1:50051 --ws http://127.0.0.1:8081 --cert tls.crt --key tls.key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLog(cmd.ErrOrStderr(), format, level)
+			log, levelVar, err := newLog(cmd.ErrOrStderr(), format, level)
 			if err != nil {
 				return err
 			}
-			for name, addr := range map[string]string{"--listen": opts.Listen, "--plaintext": opts.Plaintext} {
+			for name, addr := range map[string]string{"--listen": opts.Listen, "--plaintext": opts.Plaintext, "--admin": admin.listen} {
 				if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
 					return fmt.Errorf("%s %q: want host:port, as 127.0.0.1:8443", name, addr)
 				}
@@ -51,9 +52,14 @@ WebSockets go to --ws, or else to --http if that is an http or https URL.`,
 				return err
 			}
 			defer stop()
-			return newProcess(log).serve(cmd.Context(), srv, nil)
+			api, err := admin.open(srv, log, levelVar)
+			if err != nil {
+				return err
+			}
+			return newProcess(log).serve(cmd.Context(), srv, nil, api)
 		},
 	}
+	admin.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&opts.Listen, "listen", "127.0.0.1:8443", "address of the TLS port")
 	f.StringVar(&opts.Plaintext, "plaintext", "", "address of a plaintext port beside it (HTTP/1 and h2c)")

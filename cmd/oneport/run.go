@@ -50,18 +50,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitConfig
 }
 
-// newLog makes the logger that the flags ask for.
-func newLog(w io.Writer, format, level string) (*slog.Logger, error) {
-	var l slog.Level
+// newLog makes the logger that the flags ask for, and gives its level, which may be changed.
+func newLog(w io.Writer, format, level string) (*slog.Logger, *slog.LevelVar, error) {
+	l := new(slog.LevelVar)
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
+		return nil, nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
 	}
 	opts := &slog.HandlerOptions{Level: l}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
+		return slog.New(slog.NewTextHandler(w, opts)), l, nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
+		return slog.New(slog.NewJSONHandler(w, opts)), l, nil
 	}
-	return nil, fmt.Errorf("--log-format %q: want text or json", format)
+	return nil, nil, fmt.Errorf("--log-format %q: want text or json", format)
 }

@@ -41,7 +41,7 @@ in flight go on, a file with mistakes changes nothing. SIGTERM drains.`,
 			if err != nil {
 				return exitError{err, exitConfig}
 			}
-			log, err := newLog(cmd.ErrOrStderr(), cfg.Log.Format, cfg.Log.Level)
+			log, level, err := newLog(cmd.ErrOrStderr(), cfg.Log.Format, cfg.Log.Level)
 			if err != nil {
 				return exitError{err, exitConfig}
 			}
@@ -59,17 +59,25 @@ in flight go on, a file with mistakes changes nothing. SIGTERM drains.`,
 				return exitError{err, exitConfig}
 			}
 			defer e.Close()
+			asks := make(reloads)
+			api, err := adminOf(cfg, e, asks, log, level)
+			if err != nil {
+				return exitError{err, exitConfig}
+			}
+			if err := e.Open(cmd.Context()); err != nil {
+				return exitError{err, exitStart}
+			}
 			ctx, cancel := context.WithCancel(cmd.Context())
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
-				p.watchFile(ctx, file, text, hup, e)
+				p.watchFile(ctx, file, text, hup, asks, e)
 			}()
 			defer func() {
 				cancel()
 				<-ended
 			}()
-			return p.serve(ctx, e.Server, e.Sockets)
+			return p.serve(ctx, e.Server, e.Sockets, api)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "oneport.yaml", "the file")
@@ -107,9 +115,9 @@ say everything that is wrong as file:line:col. The exit code is 1 if anything is
 // seen twice, so that a file that is being written is not read.
 const lookEvery = 2 * time.Second
 
-// watchFile loads the file again at SIGHUP, and when it has changed from the text
+// watchFile loads the file again at SIGHUP, when asks wants it, and when it has changed from the text
 // that was loaded, from the moment that the port serves.
-func (p *process) watchFile(ctx context.Context, file string, loaded []byte, hup <-chan os.Signal, e *edge.Edge) {
+func (p *process) watchFile(ctx context.Context, file string, loaded []byte, hup <-chan os.Signal, asks reloads, e *edge.Edge) {
 	select {
 	case <-ctx.Done():
 		return
@@ -124,10 +132,15 @@ func (p *process) watchFile(ctx context.Context, file string, loaded []byte, hup
 			return
 		case <-hup:
 			p.sd.Reloading()
-			p.sd.Reloaded(w.look(true))
+			p.sd.Reloaded(w.look(true).status)
+		case answer := <-asks:
+			p.sd.Reloading()
+			o := w.look(true)
+			p.sd.Reloaded(o.status)
+			answer <- o // it has room
 		case <-look.C:
-			if status := w.look(false); status != "" {
-				p.sd.Status(status)
+			if o := w.look(false); o.status != "" {
+				p.sd.Status(o.status)
 			}
 		}
 	}
@@ -142,33 +155,33 @@ type watched struct {
 }
 
 // look loads the file if it has changed, or says so if it was asked for. It gives what
-// systemctl status is to show; "" if there was nothing to do.
-func (w *watched) look(asked bool) string {
+// systemctl status is to show; nothing if there was nothing to do.
+func (w *watched) look(asked bool) outcome {
 	text, err := config.Read(w.file)
 	if err != nil {
 		if !asked {
-			return "" // someone is replacing it
+			return outcome{} // someone is replacing it
 		}
 		w.edge.LoadFailed(err)
 		w.log.Error("configuration not loaded, the old one stays", "file", w.file, "err", err)
-		return "serving; the configuration cannot be read, the old one stays"
+		return outcome{status: "serving; the configuration cannot be read, the old one stays", err: err}
 	}
 	steady := bytes.Equal(text, w.seen)
 	w.seen = text
 	if !asked && (!steady || bytes.Equal(text, w.tried)) {
-		return ""
+		return outcome{}
 	}
 	w.tried = text
 	same := bytes.Equal(text, w.loaded)
 	if same && !asked {
 		w.log.Info("configuration unchanged", "file", w.file)
-		return unchanged
+		return outcome{status: unchanged}
 	}
-	status := reload(w.file, text, same, w.edge, w.log)
-	if status != mistakes {
+	o := reload(w.file, text, same, w.edge, w.log)
+	if o.err == nil {
 		w.loaded = text
 	}
-	return status
+	return o
 }
 
 // What systemctl status shows of a reload.
@@ -180,7 +193,7 @@ const (
 
 // reload loads a file; same says that its text is the one that is in effect. The files of
 // keys that it names may have changed all the same.
-func reload(file string, text []byte, same bool, e *edge.Edge, log *slog.Logger) (status string) {
+func reload(file string, text []byte, same bool, e *edge.Edge, log *slog.Logger) outcome {
 	cfg, err := config.Parse(file, text)
 	var plan edge.Plan
 	if err != nil {
@@ -192,16 +205,16 @@ func reload(file string, text []byte, same bool, e *edge.Edge, log *slog.Logger)
 		var bad *config.Error
 		if !errors.As(err, &bad) {
 			log.Error("configuration not loaded, the old one stays", "err", err)
-			return mistakes
+			return outcome{status: mistakes, err: err}
 		}
 		for _, problem := range bad.Problems {
 			log.Error("configuration not loaded, the old one stays", "err", problem.Error())
 		}
-		return mistakes
+		return outcome{status: mistakes, err: err}
 	}
 	if same && len(plan.Guards) == 0 {
 		log.Info("configuration unchanged", "file", file)
-		return unchanged
+		return outcome{status: unchanged, plan: plan}
 	}
 	for _, w := range cfg.Warnings {
 		log.Warn(w.Error())
@@ -210,5 +223,5 @@ func reload(file string, text []byte, same bool, e *edge.Edge, log *slog.Logger)
 		log.Warn("some changes take effect at the next start", "keys", strings.Join(plan.Restart, ", "))
 	}
 	log.Info("configuration loaded", append([]any{"file", file, "upstreams", len(cfg.Upstreams), "routes", len(cfg.Routes)}, plan.Attrs()...)...)
-	return loaded
+	return outcome{status: loaded, plan: plan}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/oneport-edge/oneport/router/config"
 )
 
-// What the pages on guards show of a file is what a file may say: each example is checked as
+// What the pages on guards, and on admin, show of a file is what a file may say: each example is checked as
 // "oneport check" does it, with what it leaves out, and with the files it names.
 func TestExamplesOfGuards(t *testing.T) {
 	dir := t.TempDir()
@@ -31,7 +31,7 @@ func TestExamplesOfGuards(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{
-		"token.pem": string(pem), "redis.pass": "secret\n",
+		"token.pem": string(pem), "redis.pass": "secret\n", "publishers.txt": "the-token-of-a-publisher\n", "admin.token": "0123456789abcdef\n",
 		"keys.txt": "ci:ed2c5b0e593681e33e8d8730605b1af599eb76e01e2d5e722c59a0d5385f9c9b\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -39,7 +39,7 @@ func TestExamplesOfGuards(t *testing.T) {
 		}
 	}
 	seen := 0
-	for _, page := range []string{"auth", "jwt", "limits"} {
+	for _, page := range []string{"auth", "jwt", "limits", "admin", "broadcast"} {
 		text, err := os.ReadFile("../../docs/" + page + ".md")
 		if err != nil {
 			t.Fatal(err)

@@ -173,6 +173,11 @@ func (x *Explanation) match(cfg *config.Config, a *asked) {
 		x.Answer = "200: open sessions end with the credentials of a POST"
 		return
 	}
+	if from[i].Broadcast {
+		x.guards(cfg, from[i])
+		x.Answer = "the broadcast: those who may subscribe to a channel, its namespace says"
+		return
+	}
 	if r := &routes[i]; r.Redirect != "" {
 		x.Redirect = fmt.Sprintf("%d %s", cmp.Or(r.RedirectStatus, http.StatusPermanentRedirect), r.Location(a.Path, a.query))
 		return

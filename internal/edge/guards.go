@@ -19,6 +19,7 @@ import (
 	"github.com/oneport-edge/oneport/router"
 	"github.com/oneport-edge/oneport/router/auth"
 	"github.com/oneport-edge/oneport/router/auth/extauthz"
+	"github.com/oneport-edge/oneport/router/broadcast"
 	"github.com/oneport-edge/oneport/router/config"
 	"github.com/oneport-edge/oneport/router/limit"
 	"github.com/oneport-edge/oneport/router/redisstore"
@@ -29,9 +30,11 @@ import (
 type door struct {
 	guard  protocols.Guard
 	shared *limit.Shared
+	hub    *broadcast.Hub
 	keys   *auth.APIKeys
 	sum    [sha256.Size]byte // of the file of keys
 	close  func()            // may be nil
+	ready  func() error      // may be nil
 }
 
 // doors are those of one file.
@@ -43,6 +46,7 @@ type doors struct {
 	kinds []string         // of those
 	then  []func()         // what changes in those that stay, once the file is in effect
 	check []auth.Checker   // of tokens that open WebSockets bring
+	hub   *broadcast.Hub   // nil if the file has none
 	errs  []error
 }
 
@@ -75,6 +79,9 @@ func (d *doors) open(kind string, pos config.Pos, of any, build func(*door) erro
 // drop closes what was made for a file that does not come into effect.
 func (d *doors) drop() {
 	for _, made := range d.fresh {
+		if made.hub != nil {
+			made.hub.Close()
+		}
 		if made.close != nil {
 			made.close()
 		}
@@ -173,7 +180,7 @@ func (e *Edge) jwt(made *door, j *config.JWT) error {
 		if err != nil {
 			return fmt.Errorf("jwks: %w", err)
 		}
-		o.Keys, run = keys, keys.Run
+		o.Keys, run, made.ready = keys, keys.Run, keys.Ready
 	} else {
 		keys, err := auth.ReadKeys(j.Keys...)
 		if err != nil {
@@ -223,15 +230,24 @@ func (e *Edge) forward(made *door, f *config.Forward) error {
 	return nil
 }
 
-// redis makes what instances count together in.
-func redis(made *door, r *config.Redis) error {
-	o := redisstore.Options{URL: r.URL}
+// redisOptions say where Redis is.
+func redisOptions(r *config.Redis) (o redisstore.Options, err error) {
+	o.URL = r.URL
 	if r.PasswordFile != "" {
 		b, err := os.ReadFile(r.PasswordFile)
 		if err != nil {
-			return fmt.Errorf("password_file: %w", err)
+			return o, fmt.Errorf("password_file: %w", err)
 		}
 		o.Password = strings.TrimSpace(string(b))
+	}
+	return o, nil
+}
+
+// redis makes what instances count together in.
+func redis(made *door, r *config.Redis) error {
+	o, err := redisOptions(r)
+	if err != nil {
+		return err
 	}
 	store, err := redisstore.Open(o)
 	if err != nil {
@@ -278,10 +294,10 @@ func (e *Edge) guardsOf(r *config.Route, byName, limits map[string]protocols.Gua
 // everywhere are the guards of all calls, and who goes when they do not suffice.
 func (e *Edge) everywhere(cfg *config.Config) (list []protocols.Guard, relief router.Relief) {
 	shed := limit.ShedOptions{Latency: -1}
-	if cfg.Limits.Shed == "all" {
+	if cfg.Limits.Shed == everyOne {
 		shed.Latency = 0
 	}
-	if cfg.Limits.Shed == "all" || cfg.Limits.Shed == "memory" && debug.SetMemoryLimit(-1) != math.MaxInt64 {
+	if cfg.Limits.Shed == everyOne || cfg.Limits.Shed == "memory" && debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		guard := limit.NewShed(shed)
 		list, relief.Overloaded = append(list, guard), guard.Overloaded
 	}
@@ -296,6 +312,9 @@ func (e *Edge) retire(now map[string]*door) {
 	for key, was := range e.doors {
 		if now[key] != nil {
 			continue
+		}
+		if was.hub != nil { // its subscribers come back, to the one in its place
+			e.work.Go(was.hub.Close)
 		}
 		if was.close != nil {
 			e.shut = append(e.shut, shut{was.close, time.Now()})

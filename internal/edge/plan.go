@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/router/config"
 )
 
@@ -133,6 +134,8 @@ func keyOf(field string) string {
 	const limits = "limits"
 	known := map[string]string{
 		"GRPC": "grpc", "WebSocket": "websocket", "SNI": "sni", "ALPN": "alpn", "TLS": "tls", "CORS": "cors",
+		"PProf": "pprof", "TCP": "tcp", "ClientIP": "client_ip", "CA": "ca", "JWT": "jwt", "JWKS": "jwks", "URL": "url", "MTLS": "mtls",
+		"ACME": "acme", "ClientCA": "client_ca", "CARoots": "ca_roots", "HTTP": protocols.HTTP.String(), "KeyID": "key_id", "MACKeyFile": "mac_key_file",
 		"Hosts": "host", "Methods": "method", "Headers": "header", "RedirectStatus": "status", "Split": "to",
 		"Request": "request_headers", "Response": "response_headers",
 		"Connect": "connect_timeout", "Streams": limits, "Requests": limits, "HashBy": "hash",
@@ -214,6 +217,7 @@ func guardChanges(was, is *config.Config) (keys []string) {
 		{"auth.keys", was.Auth.Keys, is.Auth.Keys},
 		{"auth.forward", was.Auth.Forward, is.Auth.Forward},
 		{"redis", was.Redis, is.Redis},
+		{"broadcast", was.Broadcast, is.Broadcast},
 	} {
 		if content(reflect.ValueOf(k.was)) != content(reflect.ValueOf(k.is)) {
 			keys = append(keys, k.name)
@@ -247,6 +251,8 @@ func needRestart(was, is *config.Config) (keys []string) {
 		{"limits", fixedLimits(was), fixedLimits(is)},
 		{"drain", was.Drain, is.Drain},
 		{"log", was.Log, is.Log},
+		{"admin", was.Admin, is.Admin},
+		{"broadcast.listen", publishersAt(was), publishersAt(is)},
 	} {
 		if content(reflect.ValueOf(k.was)) != content(reflect.ValueOf(k.is)) {
 			keys = append(keys, k.name)

@@ -6,13 +6,16 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oneport-edge/oneport/certs"
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/conn"
 	"github.com/oneport-edge/oneport/protocols/mux"
 	"github.com/oneport-edge/oneport/router"
 	"github.com/oneport-edge/oneport/router/auth"
+	"github.com/oneport-edge/oneport/router/broadcast"
 	"github.com/oneport-edge/oneport/router/config"
 	"github.com/oneport-edge/oneport/router/limit"
 	"github.com/oneport-edge/oneport/router/upstream"
@@ -24,11 +27,18 @@ type Edge struct {
 	Server *router.Server
 	// Sockets are the names of systemd's sockets for the server's listeners; see Adopt.
 	Sockets []string
-	log     *slog.Logger
+	// Calls are those that are open: among the server's guards if the file has admin.
+	Calls *protocols.Calls
+	log   *slog.Logger
+	seen  atomic.Pointer[view]
 
 	begun *config.Config // what it was started with: what is in effect but for the routes
 	stop  chan struct{}  // closed by Close
 	work  sync.WaitGroup // bury, and what doors run
+
+	hub atomic.Pointer[broadcast.Hub] // in effect; nil if the file has none
+	// Publishers serves those of the broadcast, beside Server; nil if there are none.
+	Publishers *router.Server
 
 	limits  limit.Registry
 	tickets *auth.Tickets
@@ -64,7 +74,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{
-		log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
+		Calls: new(protocols.Calls), log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
 		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}), tickets: auth.NewTickets(auth.TicketsOptions{}),
 		open: auth.NewSessions(),
 	}
@@ -75,7 +85,11 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	}
 	e.pools, e.doors = pools, d.all
 	e.open.SetCheckers(d.check...)
+	e.show(cfg)
 	guards, relief := e.everywhere(cfg)
+	if cfg.Admin != nil {
+		guards = append(guards, e.Calls) // behind those that refuse the most
+	}
 	e.Server = &router.Server{
 		Guards:      guards,
 		Relief:      relief,
@@ -95,7 +109,10 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		e.Server.Listeners = append(e.Server.Listeners, router.Listener{Addr: l.Address, Plaintext: l.Plaintext, ProxyProtocol: l.ProxyProtocol})
 		e.Sockets = append(e.Sockets, l.Socket)
 	}
+	e.Publishers = e.publishers(cfg)
+	e.hub.Store(d.hub)
 	e.work.Go(e.bury)
+	e.work.Go(e.drainHub)
 	return e, nil
 }
 
@@ -136,6 +153,7 @@ func (e *Edge) reach(cfg *config.Config, u *config.Upstream) (*upstream.Upstream
 func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, routes []router.Route, d *doors, err error) {
 	d, byGuard, limits := e.openDoors(cfg)
 	errs := d.errs
+	d.errs = nil
 	pools = map[string]*upstream.Upstream{}
 	byName := map[string]*upstream.Upstream{}
 	var made []*upstream.Upstream
@@ -152,16 +170,14 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		}
 		pools[key], byName[u.Name] = up, up
 	}
+	if d.openHub(); len(d.errs) > 0 {
+		errs = slices.Concat(errs, d.errs)
+	}
 	for i := range cfg.Routes {
 		if r := &cfg.Routes[i]; r.Passthrough == "" {
 			route := routeOf(r, byName)
 			route.Guards = e.guardsOf(r, byGuard, limits)
-			if r.Tickets {
-				route.Handler = e.tickets
-			}
-			if r.Refresh {
-				route.Handler = e.open
-			}
+			e.answers(&route, r, d)
 			if len(errs) == 0 { // otherwise its upstream is what is wrong
 				if err := route.Validate(); err != nil {
 					errs = append(errs, fmt.Errorf("%s:%d:%d: %w", cfg.File, r.Pos.Line, r.Pos.Col, err))
@@ -181,6 +197,18 @@ func (e *Edge) build(cfg *config.Config) (pools map[string]*upstream.Upstream, r
 		return nil, nil, nil, err
 	}
 	return pools, routes, d, nil
+}
+
+// answers has a route answered by the port itself, if the file says so.
+func (e *Edge) answers(route *router.Route, r *config.Route, d *doors) {
+	switch {
+	case r.Tickets:
+		route.Handler = e.tickets
+	case r.Refresh:
+		route.Handler = e.open
+	case r.Broadcast && d.hub != nil:
+		answer(route, d.hub, d.cfg.Broadcast)
+	}
 }
 
 // routeOf makes a route of the file's.
@@ -217,7 +245,7 @@ func Check(cfg *config.Config) error {
 	if d != nil {
 		d.drop()
 	}
-	return errors.Join(err, checkTLS(cfg))
+	return errors.Join(err, checkTLS(cfg), checkAdmin(cfg))
 }
 
 // Reload replaces the routes by those of another file. Calls in flight go on as
@@ -242,6 +270,19 @@ func (e *Edge) Reload(cfg *config.Config) (Plan, error) {
 	}
 	plan.Restart = needRestart(e.begun, cfg)
 	e.last = cfg
+	e.show(cfg)
+	return plan, nil
+}
+
+// Plan says what Reload would change, or what keeps it from that.
+func (e *Edge) Plan(cfg *config.Config) (Plan, error) {
+	if err := Check(cfg); err != nil {
+		return Plan{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	plan := Compare(e.last, cfg)
+	plan.Restart = needRestart(e.begun, cfg)
 	return plan, nil
 }
 
@@ -300,6 +341,7 @@ func (e *Edge) replace(cfg *config.Config) (fresh []string, err error) {
 		f()
 	}
 	e.open.SetCheckers(d.check...)
+	e.hub.Store(d.hub)
 	e.retire(d.all)
 	return d.kinds, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/oneport-edge/oneport/internal/edge"
 	"github.com/oneport-edge/oneport/oneporttest"
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
 )
@@ -157,6 +159,26 @@ func TestSessionsAreRevoked(t *testing.T) {
 	}
 	if got := fmt.Sprint(calls(t, port, "/api/whoami", header)); got != "[200 200 OK 101]" {
 		t.Errorf("lifted: %s", got)
+	}
+}
+
+// An operator revokes over the admin API.
+func TestAdminRevokes(t *testing.T) {
+	iss := newIssuer(t)
+	e, port := sidecar(t, fmt.Sprintf(refreshed, behind(t), iss.file)+"admin: { listen: \"127.0.0.1:9901\" }\n")
+	a := administer(t, edge.AdminOptions{Edge: e})
+	token := iss.token(t, "alice", time.Hour, nil)
+	ws, stream := openBoth(t, port, token)
+	if code, body := a.post(t, "/api/v1/kill", `{"identity": {"subject": "alice", "issuer": "test"}, "revoke": "60s"}`); code != 200 || !strings.Contains(body, "2") {
+		t.Fatalf("%d %s, want 2 calls ended", code, body)
+	}
+	overBoth(t, ws, stream, "revoked")
+	if got := fmt.Sprint(calls(t, port, "/api/whoami", http.Header{"Authorization": {"Bearer " + token}})); got != "[401 401 Unauthenticated 401]" {
+		t.Errorf("the revoked token: %s", got)
+	}
+	other := http.Header{"Authorization": {"Bearer " + iss.token(t, "bob", time.Hour, nil)}}
+	if got := fmt.Sprint(calls(t, port, "/api/whoami", other)); got != "[200 200 OK 101]" {
+		t.Errorf("somebody else: %s", got)
 	}
 }
 

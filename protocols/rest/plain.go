@@ -1,7 +1,9 @@
 package rest
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -19,6 +21,7 @@ func NewPlainServer(redirect bool, challenge Challenge, log *slog.Logger) *Serve
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{log: log}
+	s.base, s.cut = context.WithCancelCause(context.Background())
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Connection", "close")
@@ -37,6 +40,7 @@ func NewPlainServer(redirect bool, challenge Challenge, log *slog.Logger) *Serve
 		WriteTimeout:   plainTimeout,
 		MaxHeaderBytes: defaultHeaderBytes,
 		ErrorLog:       debugLog(log),
+		BaseContext:    func(net.Listener) context.Context { return s.base },
 		ConnState:      connState,
 	}
 	return s

@@ -94,6 +94,9 @@ type Server struct {
 	seq      atomic.Uint64
 	draining atomic.Bool
 	bodies   bodies
+
+	base context.Context //nolint:containedctx // of all requests: it ends with the server's patience
+	cut  context.CancelCauseFunc
 }
 
 // NewServer returns a server with the defaults of opts filled in.
@@ -115,6 +118,7 @@ func NewServer(opts Options) *Server {
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand, Go 1.24)
 
 	s := &Server{opts: opts, log: opts.Log, prefix: binary.BigEndian.Uint64(random[:])}
+	s.base, s.cut = context.WithCancelCause(context.Background())
 	s.bodies.init(opts.BodyIdle, opts.BodyRate)
 	var protos http.Protocols
 	protos.SetHTTP1(true)
@@ -127,6 +131,7 @@ func NewServer(opts Options) *Server {
 		IdleTimeout:       opts.IdleTimeout,
 		MaxHeaderBytes:    opts.HeaderBytes,
 		ErrorLog:          debugLog(opts.Log),
+		BaseContext:       func(net.Listener) context.Context { return s.base },
 		ConnContext:       connContext,
 		ConnState:         connState,
 		HTTP2: &http.HTTP2Config{
@@ -159,13 +164,30 @@ func (s *Server) Serve(ln net.Listener) error {
 // are served on.
 func (s *Server) Drain() { s.draining.Store(true) }
 
+// cutTime is how long requests have that a Shutdown does not wait for any longer.
+const cutTime = 500 * time.Millisecond
+
 // Shutdown sends GOAWAY on HTTP/2 connections, closes idle ones, and waits
-// until the calls in flight have ended or ctx has. Hijacked connections are
-// not its business.
-func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+// until the calls in flight have ended or ctx has. Then it ends the contexts of
+// those that are left, with a [protocols.Refusal] as the cause, gives their handlers half a
+// second to answer, and returns ctx's error. Hijacked connections are not its business.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	s.cut(&protocols.Refusal{Reason: protocols.ReasonOverloaded, Text: "the server is going away", RetryAfter: protocols.RetryLater})
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutTime)
+	defer cancel()
+	_ = s.http.Shutdown(last) // whoever has not answered is cut off by Close
+	return err
+}
 
 // Close ends every connection at once.
-func (s *Server) Close() error { return s.http.Close() }
+func (s *Server) Close() error {
+	s.cut(context.Canceled)
+	return s.http.Close()
+}
 
 // tracked is what a connection offers that came through protocols/mux.
 type tracked interface {

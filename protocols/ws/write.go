@@ -67,6 +67,33 @@ func (c *Conn) Send(typ MessageType, p []byte) error {
 	return nil
 }
 
+// SendAll is Send for several messages, in order: they leave together, as far as the
+// queue has room for them. It does not keep ps itself.
+func (c *Conn) SendAll(typ MessageType, ps ...[]byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.broken {
+		return ErrClosed
+	}
+	for _, p := range ps {
+		if err := c.enqueueLocked(message{typ: int(typ), data: p}); err != nil {
+			return err
+		}
+	}
+	c.startLocked()
+	return nil
+}
+
+// CloseSlow closes a peer that does not keep up with its messages, as Send does when its
+// queue is full: for a hub that has a queue of its own before this one.
+func (c *Conn) CloseSlow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing && !c.broken {
+		c.slowLocked()
+	}
+}
+
 // Close ends the session with a close frame, behind everything queued. It does
 // not wait; the first close counts. A reason longer than 123 bytes is cut.
 func (c *Conn) Close(code int, reason string) {
@@ -103,15 +130,19 @@ const slowWait = time.Second
 // enqueueLocked adds a data message, within the bound.
 func (c *Conn) enqueueLocked(m message) error {
 	if c.queued+len(m.data) > c.opts.SendQueue {
-		c.server.slow.Add(1)
-		// What waits would come too late: the close frame is all that leaves.
-		c.dropLocked(ErrSlowConsumer)
-		c.closeLocked(CloseTryAgainLater, "slow consumer", slowWait)
+		c.slowLocked()
 		return ErrSlowConsumer
 	}
 	c.queue = append(c.queue, m)
 	c.queued += len(m.data)
 	return nil
+}
+
+func (c *Conn) slowLocked() {
+	c.server.slow.Add(1)
+	// What waits would come too late: the close frame is all that leaves.
+	c.dropLocked(ErrSlowConsumer)
+	c.closeLocked(CloseTryAgainLater, "slow consumer", slowWait)
 }
 
 // dropLocked empties the queue and tells those who wait for it.
@@ -142,20 +173,22 @@ func (c *Conn) wroteLocked() {
 	c.quiet.Signal()
 }
 
-// flush writes the queue until it is empty.
+// flush writes the queue until it is empty. What has come meanwhile leaves together, up
+// to gather bytes in one system call and, with TLS, in one record.
 func (c *Conn) flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var batch []message
 	for len(c.queue) > 0 {
-		m := c.queue[0]
-		c.queue[0] = message{}
-		c.queue = c.queue[1:]
-		c.queued -= dataLen(m)
+		batch = c.takeLocked(batch[:0])
 		c.mu.Unlock()
-		err := c.put(m)
-		if m.done != nil {
-			m.done <- err
+		err := c.putAll(batch)
+		for _, m := range batch {
+			if m.done != nil {
+				m.done <- err
+			}
 		}
+		clear(batch)
 		c.mu.Lock()
 		if err != nil {
 			c.dropLocked(err)
@@ -164,6 +197,49 @@ func (c *Conn) flush() {
 	c.queue = nil // an idle session keeps no queue
 	c.writing = false
 	c.quiet.Signal()
+}
+
+// gather bounds what one system call takes: a TLS record has 16 KiB.
+const gather = 16 << 10
+
+// takeLocked moves what comes next from the queue to batch: at least one message, and a
+// close frame alone.
+func (c *Conn) takeLocked(batch []message) []message {
+	size := 0
+	for len(c.queue) > 0 {
+		m := c.queue[0]
+		size += len(m.data) + mostHeader
+		if len(batch) > 0 && (size > gather || m.typ == websocket.CloseMessage) {
+			break
+		}
+		c.queue[0] = message{}
+		c.queue = c.queue[1:]
+		c.queued -= dataLen(m)
+		batch = append(batch, m)
+	}
+	return batch
+}
+
+// mostHeader is how long a frame's header may be that a server sends.
+const mostHeader = 10
+
+// putAll writes messages together.
+func (c *Conn) putAll(batch []message) error {
+	if one := &batch[0]; len(batch) == 1 && (len(one.data) <= writeBuffer-mostHeader || len(one.data) > gather) {
+		return c.put(*one) // gorilla writes what does not fit its buffer in two pieces
+	}
+	c.stream.hold()
+	for _, m := range batch {
+		if err := c.put(m); err != nil {
+			_ = c.stream.release() // nothing leaves any more
+			return err
+		}
+	}
+	if err := c.stream.release(); err != nil {
+		c.abort()
+		return err
+	}
+	return nil
 }
 
 func dataLen(m message) int {

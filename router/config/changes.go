@@ -9,12 +9,14 @@ import (
 
 // changes reads what a route does with its calls on the way.
 func (w *walker) changes(r *Route, o object, d *destinations) {
-	if own := keyRedirect; r.Redirect != "" || o.get(keyRedirect).given() || r.Tickets || r.Refresh {
+	if own := keyRedirect; r.Redirect != "" || o.get(keyRedirect).given() || r.Tickets || r.Refresh || r.Broadcast {
 		switch {
 		case r.Tickets:
 			own = keyTickets
 		case r.Refresh:
 			own = keyRefresh
+		case r.Broadcast:
+			own = keyBroadcast
 		}
 		for _, key := range []string{keyRewrite, keyRewriteHost, keyRequestHeaders, keyResponseHeaders, keyCORS, keyFallback, keyMirror, keyEncodedSlash, keyMaxBody, keyAnswerTimeout, keyCallTimeout} {
 			o.get(key).refuse("has no place beside " + own)

@@ -15,12 +15,19 @@ type Config struct {
 	Upstreams []Upstream // in the file's order
 	Routes    []Route    // the first that matches counts
 	Auth      Auth
-	Redis     *Redis `json:",omitempty"` // nil if instances count alone
+	Redis     *Redis     `json:",omitempty"` // nil if instances count alone
+	Broadcast *Broadcast `json:",omitempty"`
 	Limits    Limits
+	Admin     *Admin `json:",omitempty"` // nil without
 	Drain     Drain
 	Log       Log
 	Warnings  []Problem // risky, but not refused
+
+	env []string
 }
+
+// FromEnv are the values that the file has out of the environment: they may be secrets.
+func (c *Config) FromEnv() []string { return c.env }
 
 // Pos is a place in the file; both count from 1.
 type Pos struct{ Line, Col int }
@@ -127,6 +134,8 @@ type Route struct {
 	Limit   string   `json:",omitempty"` // the name of one of Limits.Named
 	Tickets bool     `json:",omitempty"` // it gives tickets for WebSockets, instead of To
 	Refresh bool     `json:",omitempty"` // it takes newer credentials for open sessions, instead of To
+
+	Broadcast bool `json:",omitempty"` // the broadcast answers, instead of To
 
 	// Redirect is a URL or a path, instead of To.
 	Redirect       string

@@ -223,7 +223,7 @@ func checkConfig(t *testing.T, c *config.Config) {
 				kinds++
 			}
 		}
-		leads := names[r.To] || len(r.Split) > 0 && names[r.Split[0].To] || r.Redirect != "" && r.RedirectStatus >= 301 || r.Tickets || r.Refresh || r.Passthrough != "" && r.SNI+r.ALPN != ""
+		leads := names[r.To] || len(r.Split) > 0 && names[r.Split[0].To] || r.Redirect != "" && r.RedirectStatus >= 301 || r.Tickets || r.Refresh || r.Broadcast && c.Broadcast != nil || r.Passthrough != "" && r.SNI+r.ALPN != ""
 		if kinds != 1 || !leads || r.Name == "" || r.Pos.Line < 1 {
 			t.Errorf("route %+v", r)
 		}

@@ -365,7 +365,7 @@ func (w *walker) redis(v value) *Redis {
 	case strings.Contains(r.URL, "@"):
 		o.get(keyURL).problemf("a password has no place here: password_file names a file that has it")
 	default:
-		o.get(keyURL).problemf("want redis://host:port/db, rediss:// or unix://, have %s", shown(r.URL))
+		o.get(keyURL).problemf("want redis://host:port/db, redis+sentinel://, redis+cluster://, rediss:// or unix://, have %s", shown(r.URL))
 	}
 	return r
 }

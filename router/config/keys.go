@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// This file, keys_acme.go, keys_upstreams.go and keys_routes.go are the one place that says what
+// This file, keys_acme.go, keys_admin.go, keys_upstreams.go and keys_routes.go are the one place that says what
 // may stand in a file: each key with its type, its default, and the paragraph that
 // explains it. The walkers refuse what is not in here and take defaults and bounds
 // from here; Schema and docs/configuration.md are made of it.
@@ -71,6 +71,7 @@ const (
 	keyKey           = "key"
 	keyHost          = "host"
 	keyConnections   = "connections"
+	keyAdmin         = "admin"
 )
 
 // day is the longest duration that a file may ask for.
@@ -92,7 +93,7 @@ var mappings = []mapping{
 	{path: "upstreams.*.breaker", keys: breakerKeys},
 	{path: "upstreams.*.limits", keys: upstreamLimitKeys},
 	{path: "upstreams.*.tls", keys: upstreamTLSKeys},
-	{path: "routes[]", keys: routeKeys, oneOf: [][]string{kinds, {"to", keyRedirect, keyTickets, keyRefresh, keyPassthrough}}, about: routesAbout},
+	{path: "routes[]", keys: routeKeys, oneOf: [][]string{kinds, {"to", keyRedirect, keyTickets, keyRefresh, keyBroadcast, keyPassthrough}}, about: routesAbout},
 	{path: "routes[].request_headers", keys: editKeys, about: editsAbout},
 	{path: "routes[].response_headers", keys: editKeys, about: "As `request_headers`."},
 	{path: "routes[].cors", keys: corsKeys},
@@ -108,6 +109,9 @@ var mappings = []mapping{
 	{path: "limits.named.*", keys: namedLimitKeys, about: "`rate`, `concurrency` or both."},
 	{path: "limits.in_flight", keys: inFlightKeys},
 	{path: keyRedis, keys: redisKeys},
+	{path: keyBroadcast, keys: broadcastKeys, about: broadcastAbout},
+	{path: "broadcast.namespaces.*", keys: namespaceKeys, about: namespaceAbout},
+	{path: keyAdmin, keys: adminKeys, about: adminAbout},
 	{path: "drain", keys: drainKeys, about: "A warning, if `not_ready` and `spread` together are longer than `timeout`."},
 	{path: "log", keys: logKeys},
 }
@@ -134,7 +138,8 @@ var fileKeys = []key{
 	{name: "log", is: submapping(), without: "as below", about: "What is logged, and how."},
 	{name: keyAuth, is: submapping(), without: "nobody is asked", about: "Ways to find out who asks, for routes to name."},
 	{name: keyRedis, is: submapping(), without: "each instance counts alone", about: "Where instances count together."},
-	{name: "admin", later: true},
+	{name: keyBroadcast, is: submapping(), without: "none", about: "Messages to those who are connected, to any instance."},
+	{name: keyAdmin, is: submapping(), without: "none", about: "Where an operator looks at the process, and changes it."},
 }
 
 var listenKeys = []key{

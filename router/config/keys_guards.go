@@ -29,7 +29,7 @@ var guards = []string{keyJWT, keyMTLS, keyKeys, keyForward, keyTickets}
 var (
 	sourceShape = regexp.MustCompile("^(header|subprotocol|(cookie|query):[!#$%&'*+.^_`|~0-9A-Za-z-]+)$")
 	webURL      = regexp.MustCompile(`^https?://.`)
-	redisURL    = regexp.MustCompile(`^(rediss?|unix)://([^:@/]+@)?[^@]+$`)
+	redisURL    = regexp.MustCompile(`^(rediss?(\+sentinel|\+cluster)?|unix)://([^:@/]+@)?[^@]+$`)
 	limitName   = upstreamName
 )
 
@@ -107,6 +107,6 @@ var inFlightKeys = []key{
 }
 
 var redisKeys = []key{
-	{name: keyURL, is: text(redisURL), need: true, about: "`redis://host:port/db`, `rediss://` with TLS, or `unix:///path`. No password stands in it."},
+	{name: keyURL, is: text(redisURL), need: true, about: "`redis://host:port/db`, `redis+sentinel://host:port/db?master=NAME`, `redis+cluster://host:port` (more hosts as `&addr=host:port`), `rediss` in their place with TLS, or `unix:///path`. No password stands in it."},
 	{name: "password_file", is: file(), without: "none", about: "File whose contents are the password."},
 }

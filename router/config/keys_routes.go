@@ -25,7 +25,7 @@ const (
 	keyCallTimeout     = "call_timeout"
 )
 
-const routesAbout = "Exactly one of `grpc`, `websocket` and `path`, with `to` (or for a path `redirect`, `tickets` or `refresh`); or `passthrough` with `sni`, `alpn` or both."
+const routesAbout = "Exactly one of `grpc`, `websocket` and `path`, with `to` (or `broadcast`, or for a path `redirect`, `tickets` or `refresh`); or `passthrough` with `sni`, `alpn` or both."
 
 // routeKeys are those of one route.
 var routeKeys = slices.Concat(callKeys, socketKeys, []key{
@@ -42,6 +42,11 @@ var routeKeys = slices.Concat(callKeys, socketKeys, []key{
 		name: keyRefresh, is: boolean(), with: []string{keyPath, keyAuth},
 		about: "`true`, for a path alone and instead of `to`: a POST with a newer token moves the end of the caller's open WebSockets and gRPC calls to that token's. " +
 			"`?session=` and its request id names one of them.",
+	},
+	{
+		name: keyBroadcast, is: boolean(),
+		about: "`true`, for a path or a WebSocket and instead of `to`: the file's `broadcast` answers. A `websocket` is for SDKs of centrifuge and, with `?channel=` in its query, for messages one way; " +
+			"a `path` gives those as Server-Sent Events.",
 	},
 	{name: keyAllow, is: submapping(), without: "everybody who is known", with: []string{keyAuth}, about: "Who may, of those who are known."},
 	{name: keyLimit, is: text(limitName), without: "none", about: "How much callers get: a name in `limits.named`."},

@@ -67,7 +67,7 @@ func ParseIn(dir, name string, text []byte) (*Config, error) {
 	if err := w.failed(); err != nil {
 		return nil, err
 	}
-	c.Warnings = w.warnings
+	c.Warnings, c.env = w.warnings, w.env
 	sortProblems(c.Warnings)
 	return c, nil
 }

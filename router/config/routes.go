@@ -89,6 +89,10 @@ func (w *walker) route(r *Route, o object, c *Config, upstreams map[string]*Upst
 	w.destination(r, o, &d)
 	w.changes(r, o, &d)
 	w.guarded(r, o, c, given[0])
+	if r.Broadcast && r.WebSocket != "" {
+		w.noTunnel(o)
+		return
+	}
 	r.Tunnel = w.tunnel(o, given[0])
 }
 
@@ -278,6 +282,9 @@ func (w *walker) destination(r *Route, o object, d *destinations) {
 		return
 	case o.get(keyRefresh).given():
 		r.Refresh = w.own(keyRefresh, "whose sessions they are: nobody is known without", o, d.kind)
+		return
+	case o.get(keyBroadcast).given():
+		w.hub(r, o, d.c, d.kind)
 		return
 	case !to.given():
 		o.missing(keyTo, "say where it leads: to an upstream, or for a path with redirect")

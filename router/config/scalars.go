@@ -32,6 +32,7 @@ func (v value) expand() (text string, ok bool) {
 			v.problemf("%s is not set in the environment", name)
 			ok = false
 		default:
+			v.w.env = append(v.w.env, set)
 			return set
 		}
 		return ref

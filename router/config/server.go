@@ -23,9 +23,11 @@ func (w *walker) config(c *Config, root value) {
 	w.vague = w.vague || slices.Contains(o.meant, "upstreams")
 	c.Auth = w.auth(o.get(keyAuth))
 	c.Redis = w.redis(o.get(keyRedis))
+	c.Broadcast = w.broadcast(o.get(keyBroadcast))
 	w.limits(o.get("limits"), c)
 	c.Routes = w.routes(o.get("routes"), c)
 	w.warnOfCertificates(o, c)
+	c.Admin = w.admin(o.get(keyAdmin))
 
 	drain := o.get("drain").objectIfGiven("drain")
 	c.Drain = Drain{

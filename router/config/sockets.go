@@ -88,3 +88,10 @@ func (w *walker) tunnel(o object, kind string) *Tunnel {
 		Compression:  o.get(keyCompression).boolean(),
 	}
 }
+
+// noTunnel refuses what is a tunnel's beside what is none.
+func (w *walker) noTunnel(o object) {
+	for _, key := range append([]string{keyMode}, awareKeys...) {
+		o.get(key).refuse("has no place beside broadcast")
+	}
+}

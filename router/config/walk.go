@@ -27,6 +27,7 @@ type walker struct {
 	dir      string // absolute
 	lines    []string
 	getenv   func(string) (string, bool)
+	env      []string // what it gave
 	problems []Problem
 	warnings []Problem
 	cut      bool // there were more problems than maxProblems

@@ -1,14 +1,10 @@
 package redisstore
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/url"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +14,9 @@ import (
 
 // Options say where Redis is.
 type Options struct {
-	// URL is redis://[user@]host[:port][/db], rediss:// for TLS, or unix:///path?db=n.
+	// URL is redis://[user@]host[:port][/db], rediss:// for TLS, or unix:///path?db=n. For
+	// sentinels it is redis+sentinel://host:port/db?master=NAME, for a cluster
+	// redis+cluster://host:port, with more of them as &addr=host:port; rediss+ for TLS.
 	URL string
 	// Password comes before one in the URL.
 	Password string
@@ -40,7 +38,7 @@ const (
 var (
 	errClosed = errors.New("redisstore: closed")
 	errBusy   = errors.New("redisstore: too many commands without an answer")
-	errURL    = errors.New("redisstore: want redis://host:port/db, rediss:// or unix:///path")
+	errURL    = errors.New("redisstore: want redis://host:port/db, rediss://, redis+sentinel://, redis+cluster:// or unix:///path")
 )
 
 // Store is a Redis. It is safe for concurrent use.
@@ -73,46 +71,16 @@ func Open(o Options) (*Store, error) {
 }
 
 func (o *Options) client() (c rueidis.ClientOption, err error) {
-	u, err := url.Parse(o.URL)
+	a, err := o.Parse()
 	if err != nil {
-		return c, errURL // not err, which quotes the URL
+		return c, err
 	}
-	var address string
-	network, db := "tcp", strings.TrimPrefix(u.Path, "/")
-	switch u.Scheme {
-	case "unix":
-		network, address, db = "unix", u.Path, u.Query().Get("db")
-		if address == "" {
-			return c, errURL
-		}
-	case "redis", "rediss":
-		if u.Hostname() == "" || u.RawQuery != "" {
-			return c, errURL
-		}
-		address = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "6379"))
-	default:
-		return c, errURL
+	network := "tcp"
+	if a.Kind == Socket {
+		network = "unix"
 	}
-	if db != "" {
-		if c.SelectDB, err = strconv.Atoi(db); err != nil || c.SelectDB < 0 {
-			return c, errors.New("redisstore: the database is not a number")
-		}
-	}
-	if u.Scheme == "rediss" {
-		c.TLSConfig = o.TLS.Clone()
-		if c.TLSConfig == nil {
-			c.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
-		if c.TLSConfig.ServerName == "" {
-			c.TLSConfig.ServerName = u.Hostname()
-		}
-	} else if o.TLS != nil {
-		return c, errors.New("redisstore: TLS needs a URL that begins with rediss://")
-	}
-	c.Username = u.User.Username()
-	c.Password, _ = u.User.Password()
-	c.Password = cmp.Or(o.Password, c.Password)
-	c.InitAddress = []string{address}
+	c.InitAddress, c.SelectDB, c.TLSConfig = a.Addresses, a.DB, a.TLS
+	c.Username, c.Password = a.User, a.Password
 	c.DialCtxFn = func(ctx context.Context, address string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 		if t != nil {
 			return (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, network, address)
@@ -126,7 +94,10 @@ func (o *Options) client() (c rueidis.ClientOption, err error) {
 	c.MaxFlushDelay = gatherFor
 	c.ReadBufferEachConn, c.WriteBufferEachConn = bufferSize, bufferSize
 	c.PipelineMultiplex = -1 // one connection
-	c.ForceSingleClient = true
+	c.ForceSingleClient = a.Kind == Single || a.Kind == Socket
+	if a.Kind == Sentinel {
+		c.Sentinel = rueidis.SentinelOption{MasterSet: a.Master, TLSConfig: a.TLS}
+	}
 	c.DisableCache = true     // nothing is read that could be
 	c.DisableRetry = true     // whoever calls decides
 	c.AlwaysPipelining = true // else a command that is late closes the connection
@@ -158,8 +129,10 @@ func (s *Store) connect() (rueidis.Client, error) {
 	if s.client != nil {
 		return s.client, nil
 	}
-	var err error
-	s.client, err = rueidis.NewClient(s.option) // with ForceSingleClient there is one even if it could not connect
+	c, err := rueidis.NewClient(s.option) // with ForceSingleClient there is one even if it could not connect
+	if err == nil || s.option.ForceSingleClient {
+		s.client = c
+	}
 	return s.client, err
 }
 

@@ -142,6 +142,10 @@ func Refusal(ctx context.Context, x proxy.Exchange, fail *proxy.Error) (status i
 	case fail.Client && fail.Timeout: // whose read was ended by that, which ends the context too
 		return http.StatusRequestTimeout, "the request's body stands still"
 	case fail.Client && ctx.Err() != nil:
+		if why, ok := errors.AsType[*protocols.Refusal](context.Cause(ctx)); ok { // the port does not wait for it
+			x.StopReading()
+			return http.StatusServiceUnavailable, why.Text
+		}
 		x.Abort() // it has left
 		return 0, ""
 	case fail.Client:

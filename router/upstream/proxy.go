@@ -151,11 +151,11 @@ func RefuseHTTP(w http.ResponseWriter, r *http.Request, fail *proxy.Error) {
 	if fail == nil {
 		return
 	}
-	if r.Context().Err() != nil {
-		panic(http.ErrAbortHandler) // the client has left
+	x := proxy.FromHTTP(w, r)
+	defer x.Release()
+	if status, text := Refusal(r.Context(), x, fail); status != 0 {
+		x.Reply(status, text)
 	}
-	status, text := Refusal(r.Context(), nil, fail)
-	proxy.Reply(w, status, text)
 }
 
 // bufferPool lends buffers for bodies.

@@ -1,0 +1,5 @@
+//go:build !clients
+
+package broadcast_test
+
+const asked = false
