@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -105,9 +106,7 @@ func (c chat) do(method, path, body string, header http.Header) (*http.Response,
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	res, err := c.rest.Do(req)
 	if err != nil {
 		c.t.Fatal(err)
@@ -133,7 +132,9 @@ func (c chat) say(token, room, text string) (m message, status int) {
 // said is what REST shows of a room.
 func (c chat) said(token, room string) []string {
 	c.t.Helper()
-	var answer struct{ Messages []message }
+	var answer struct {
+		Messages []message `json:"messages"`
+	}
 	res, body := c.do(http.MethodGet, "/api/rooms/"+room+"/messages", "", bearer(token))
 	if err := json.Unmarshal([]byte(body), &answer); err != nil || res.StatusCode != http.StatusOK {
 		c.t.Fatalf("%d %s", res.StatusCode, body)
@@ -159,21 +160,31 @@ type person struct {
 }
 
 type publication struct {
-	Data   json.RawMessage
-	Info   *struct{ User string }
-	Offset uint64
+	Data   json.RawMessage `json:"data"`
+	Info   *info           `json:"info"`
+	Offset uint64          `json:"offset"`
 }
 
+type info struct {
+	User string `json:"user"`
+}
+
+// push is what comes by itself: one of three.
 type push struct {
-	Pub         *publication
-	Join, Leave *struct{ Info struct{ User string } }
+	Pub   *publication `json:"pub"`
+	Join  *presence    `json:"join"`
+	Leave *presence    `json:"leave"`
+}
+
+type presence struct {
+	Info info `json:"info"`
 }
 
 type subscribed struct {
-	Recovered    bool
-	Offset       uint64
-	Epoch        string
-	Publications []publication
+	Recovered    bool          `json:"recovered"`
+	Offset       uint64        `json:"offset"`
+	Epoch        string        `json:"epoch"`
+	Publications []publication `json:"publications"`
 }
 
 // connect opens a session with further header fields.

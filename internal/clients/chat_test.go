@@ -131,9 +131,7 @@ func (c *chat) readme(t *testing.T, one, two string) {
 			if strings.Contains(line, "Feed/Watch") {
 				line = "timeout 3 " + line + " || [ $? = 124 ]"
 			}
-			line = strings.ReplaceAll(line, "curl -", "curl --fail-with-body -sS -")
-			line = strings.ReplaceAll(line, "grpccurl --fail-with-body -sS -", "grpcurl -")
-			script = append(script, strings.ReplaceAll(line, "grpcurl --fail-with-body -sS -", "grpcurl -"))
+			script = append(script, strings.ReplaceAll(line, "curl --cacert", "curl --fail-with-body -sS --cacert"))
 			ran[name]++
 		}
 	}
@@ -152,7 +150,7 @@ func (c *chat) readme(t *testing.T, one, two string) {
 func (c *chat) flags(t *testing.T, line string) {
 	t.Helper()
 	usage, both, _ := c.output(t, 10*time.Second, c.program, "--help")
-	for _, arg := range strings.Fields(line) {
+	for arg := range strings.FieldsSeq(line) {
 		if flag, ok := strings.CutPrefix(arg, "--"); ok && !strings.Contains(usage+both, "  -"+flag+" ") {
 			t.Errorf("%s: there is no flag %s:\n%s", line, arg, both)
 		}
@@ -181,7 +179,7 @@ func (c *chat) windows(t *testing.T, one, two string, second *exec.Cmd) {
 	if err := node.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer node.Wait() //nolint:errcheck // below, unless the test has ended before
+	defer node.Wait()
 	for lines := bufio.NewScanner(out); lines.Scan() && ctx.Err() == nil; {
 		switch lines.Text() {
 		case "! kill":
