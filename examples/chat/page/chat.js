@@ -35,7 +35,8 @@ function add(li) {
 // show shows a publication. Who has published by WebSocket the server knows; of REST and gRPC it has written it down.
 function show(pub) {
 	const { text, time, ...said } = pub.data ?? {};
-	if (typeof text !== "string" || !text.trim()) return;
+	// What comes by WebSocket nobody has looked at before: REST and gRPC leave out the same.
+	if (typeof text !== "string" || !text.trim() || [...text.trim()].length > 1000 || /\p{Cc}/u.test(text.trim())) return;
 	const by = pub.info ? pub.info.user : String(said.name);
 	const via = pub.info ? "websocket" : String(said.via);
 	const when = new Date(pub.time ?? time);

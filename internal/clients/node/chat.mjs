@@ -199,5 +199,12 @@ await step('who leaves is asked for a name, and the others see it', async () => 
   await here(bjorn.page, 'Björn')
 }, 20)
 
+await step('whose name has ended is asked for one', async () => {
+  await bjorn.context.clearCookies() // as the browser does in the end
+  await ask('kill')
+  await ask('start')
+  await bjorn.page.waitForSelector('#login')
+}, 40)
+
 await browser.close()
 process.stdin.destroy() // it would keep the program
