@@ -49,14 +49,10 @@ func start(t *testing.T) chat {
 	if err != nil {
 		t.Fatal(err)
 	}
-	drained := make(chan struct{})
-	t.Cleanup(func() { <-drained; a.hub.Close() }) // after the port's own
+	over, ended := make(chan struct{}), make(chan error)
+	go func() { ended <- a.run(func() error { <-over; return nil }) }()
+	t.Cleanup(func() { close(over); <-ended }) // after the port's own
 	port := oneporttest.Start(t, a.srv)
-	go func() {
-		defer close(drained)
-		<-a.srv.Draining()
-		a.hub.Drain()
-	}()
 	c := chat{port, t, a, port.HTTP2(), chatpb.NewFeedClient(port.GRPC())}
 	c.rest.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return c
