@@ -39,13 +39,13 @@ type chat struct {
 	grpc chatpb.FeedClient
 }
 
-func start(t *testing.T) chat {
+func start(t *testing.T, redis ...string) chat {
 	t.Helper()
 	key, err := auth.GenerateKey("EdDSA")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := newApp(options{key: key, log: slog.New(slog.DiscardHandler)})
+	a, err := newApp(options{redis: strings.Join(redis, ""), key: key, log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

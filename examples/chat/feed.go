@@ -116,7 +116,7 @@ func grpcError(err error) error {
 	} else if errors.Is(err, errUnknown) {
 		code = codes.Unauthenticated
 	}
-	return status.Error(code, err.Error())
+	return status.Error(code, words(err))
 }
 
 func toProto(m message) *chatpb.Message {

@@ -108,7 +108,7 @@ func (a *app) login(c *gin.Context) {
 	}
 	token, err := a.sign(in.Name)
 	if err != nil {
-		c.JSON(statusOf(err), gin.H{"error": err.Error()})
+		c.JSON(statusOf(err), gin.H{"error": words(err)})
 		return
 	}
 	setCookie(c, token, int(keepName/time.Second))
@@ -132,7 +132,7 @@ func (a *app) token(c *gin.Context) {
 	}
 	token, err := a.sign(in.Name)
 	if err != nil {
-		c.JSON(statusOf(err), gin.H{"error": err.Error()})
+		c.JSON(statusOf(err), gin.H{"error": words(err)})
 		return
 	}
 	c.String(http.StatusOK, token)

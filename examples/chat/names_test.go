@@ -205,6 +205,22 @@ func TestNewcomersSeeTheLast(t *testing.T) {
 	}
 }
 
+// Without its Redis the chat stands, and says when to try again, not where Redis is.
+func TestRedisIsAway(t *testing.T) {
+	c := start(t, "unix:///nowhere/redis.sock")
+	cleo := c.token("Cleo")
+	res, body := c.do(http.MethodPost, "/api/rooms/lobby/messages", `{"text":"hi"}`, bearer(cleo))
+	if want := `{"error":"the rooms cannot be reached now: try again"}`; res.StatusCode != http.StatusServiceUnavailable || body != want {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	if _, err := c.post(cleo, "lobby", "hi"); status.Code(err) != codes.Unavailable || strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("gRPC says %v", err)
+	}
+	if res, _ := c.do(http.MethodGet, "/room/lobby", "", nil); res.StatusCode != http.StatusOK {
+		t.Errorf("the page: %d", res.StatusCode)
+	}
+}
+
 // When the port drains, sockets are closed with 1001 and feeds end, at once.
 func TestDrain(t *testing.T) {
 	c := start(t)

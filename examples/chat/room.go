@@ -59,6 +59,14 @@ func statusOf(err error) int {
 	return http.StatusServiceUnavailable
 }
 
+// words are an error's for clients: what the broker says stays here.
+func words(err error) string {
+	if statusOf(err) == http.StatusServiceUnavailable {
+		return "the rooms cannot be reached now: try again"
+	}
+	return err.Error()
+}
+
 // channelOf is a room's channel.
 func channelOf(room string) (string, error) {
 	if room == "" || len(room) > mostName || strings.ContainsFunc(room, func(r rune) bool {

@@ -116,7 +116,7 @@ func inRoom(f func(c *gin.Context, channel string) (any, error)) gin.HandlerFunc
 				return
 			}
 		}
-		c.JSON(statusOf(err), gin.H{"error": err.Error()})
+		c.JSON(statusOf(err), gin.H{"error": words(err)})
 	}
 }
 
@@ -127,7 +127,7 @@ func (a *app) post(c *gin.Context) {
 	}
 	m, err := a.rooms().say(c.Request.Context(), c.Param("room"), in.Text)
 	if err != nil {
-		c.JSON(statusOf(err), gin.H{"error": err.Error()})
+		c.JSON(statusOf(err), gin.H{"error": words(err)})
 		return
 	}
 	c.JSON(http.StatusCreated, m)
