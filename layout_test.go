@@ -102,6 +102,7 @@ var mayImport = []struct {
 	{"internal/edge", []string{"internal/systemd", "router", "router/", "protocols/", "certs", "certs/", "proto/"}, "assembles everything for the binary"},
 	{"internal/", []string{"internal/", "router", "router/", "protocols/", "certs", "proto/", "oneporttest"}, "test tools may look at everything"},
 	{"cmd/oneport", []string{"internal/edge", "internal/systemd", "router", "protocols/rest", "certs", "router/config", "router/auth"}, "main only connects the process to the library"},
+	{"examples/chat", []string{"router", "router/auth", "router/broadcast", "router/redisstore", "protocols/", "certs", "proto/", "oneporttest", "examples/chat/"}, "an embedder of the broadcast; tokens are its names, and Redis is where its instances meet"},
 	{"examples/", []string{"router", "protocols/", "certs", "proto/", "oneporttest", "examples/"}, "an example uses what an embedder can use: nothing internal"},
 	{"deploy", nil, "files for other programs: only its test looks at them"},
 	{"bench", []string{"router", "router/config", "router/auth", "protocols/", "certs", "proto/", "internal/edge", "internal/testkit"}, "compares our handlers with the same ones on their own ports, and the edge with others"},

@@ -1,22 +1,16 @@
-// Command chat is a chat room with three ways in and out, on one TLS port: a
-// page that talks by WebSocket, a gRPC feed, and REST. All see the same
-// messages in the same order.
+// Command chat is a chat with rooms, on one TLS port: a page that talks by WebSocket, REST, and a
+// gRPC feed. All see the same messages in the same order, and who is there. With a Redis several
+// instances are one chat.
 //
 //	go run ./examples/chat
+//	go run ./examples/chat --redis redis://127.0.0.1:6379/0 --addr 127.0.0.1:8446
 //
-// It makes a development certificate in certs/dev. Open https://127.0.0.1:8445/
-// (trust certs/dev/ca.crt first, or accept the warning), and from another
-// terminal:
+// It makes a development certificate, and a key for names, in certs/dev. Open
+// https://127.0.0.1:8445/ in two windows (trust certs/dev/ca.crt first, or accept the warning).
+// README.md has the commands for the other ways in, and for two instances.
 //
-//	curl --cacert certs/dev/ca.crt --json '{"name":"Cleo","text":"hi"}' https://127.0.0.1:8445/api/messages
-//	grpcurl -cacert certs/dev/ca.crt 127.0.0.1:8445 chat.v1.Feed/Watch
-//	grpcurl -cacert certs/dev/ca.crt -d '{"name":"Gus","text":"hi"}' 127.0.0.1:8445 chat.v1.Feed/Post
-//	npx wscat --ca certs/dev/ca.crt -c wss://127.0.0.1:8445/ws
-//
-// A WebSocket says {"name":"Ann"} first and {"text":"hi"} then.
-//
-// What it shows: the room has no goroutine of its own. Whoever speaks hands
-// the message to every listener, under one lock and without waiting: sockets
-// take it with ws.Conn.Send, which closes one that does not keep up with 1013,
-// and a feed has a bounded channel. The last 50 messages are kept in memory.
+// What it shows: rooms are channels of router/broadcast, so history, presence and recovery are the
+// hub's, and the page speaks centrifuge's protocol. One guard, router/auth's, says for all three
+// protocols who asks: by a token in the Authorization field, or by a cookie from the page, which
+// counts in requests of the same origin alone.
 package main

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -9,69 +10,119 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/oneport-edge/oneport/examples/chat/chatpb"
-	"github.com/oneport-edge/oneport/protocols"
+	broadcastv1 "github.com/oneport-edge/oneport/proto/oneport/broadcast/v1"
+	"github.com/oneport-edge/oneport/router/broadcast"
 )
 
-// feedQueue is how many messages may wait for the reader of a feed. It is
-// more than the history, which comes at once.
-const feedQueue = 256
-
-// feed is the room by gRPC.
+// feed is the rooms by gRPC.
 type feed struct {
 	chatpb.UnimplementedFeedServer
-	room     *room
-	draining func() <-chan struct{}
+	rooms rooms
+	hub   tap
 }
 
-func (f feed) Post(ctx context.Context, req *chatpb.PostRequest) (*chatpb.PostResponse, error) {
-	m, err := f.room.say(req.GetName(), req.GetText(), protocols.CallFrom(ctx).Protocol.String())
+// tap has the hub's own gRPC service: the feed follows rooms by it, and gives what it says in
+// its own words.
+type tap struct{ broadcastv1.BroadcastServer }
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (t *tap) RegisterService(_ *grpc.ServiceDesc, impl any) {
+	t.BroadcastServer, _ = impl.(broadcastv1.BroadcastServer)
+}
+
+func newFeed(hub *broadcast.Hub) *feed {
+	f := &feed{rooms: rooms{hub}}
+	hub.Register(&f.hub)
+	return f
+}
+
+// Post implements chatpb.FeedServer.
+func (f *feed) Post(ctx context.Context, req *chatpb.PostRequest) (*chatpb.PostResponse, error) {
+	m, err := f.rooms.say(ctx, req.GetRoom(), req.GetText())
 	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, grpcError(err)
 	}
 	return &chatpb.PostResponse{Message: toProto(m)}, nil
 }
 
-func (f feed) Watch(_ *chatpb.WatchRequest, out grpc.ServerStreamingServer[chatpb.WatchResponse]) error {
-	events := make(chan event, feedQueue)
-	stop := f.room.listen(func(e event) bool {
-		select {
-		case events <- e:
-			return true
-		default:
-			close(events) // the room forgets us, so nothing is sent after this
-			return false
-		}
-	})
-	defer stop()
-	// Sent at once, though nothing may happen for long: a client that has it
-	// knows that it misses nothing from here on.
-	if err := out.SendHeader(nil); err != nil {
-		return err
+// Watch implements chatpb.FeedServer.
+func (f *feed) Watch(req *chatpb.WatchRequest, out grpc.ServerStreamingServer[chatpb.WatchResponse]) error {
+	channel, err := channelOf(req.GetRoom())
+	if err != nil {
+		return grpcError(err)
 	}
-	for {
-		select {
-		case e, ok := <-events:
-			if !ok {
-				return status.Error(codes.ResourceExhausted, "too slow a reader")
-			}
-			if err := out.Send(&chatpb.WatchResponse{Message: toProto(e.message)}); err != nil {
+	list, at, err := f.rooms.last(out.Context(), channel)
+	if err != nil {
+		return grpcError(err)
+	}
+	// From where the history ends, so that nothing is missing between the two.
+	return f.hub.Subscribe(&broadcastv1.SubscribeRequest{
+		Channels: []string{channel},
+		Since:    map[string]*broadcastv1.Position{channel: {Offset: at.Offset, Epoch: at.Epoch}},
+	}, &watcher{ServerStreamingServer: nil, out: out, history: list})
+}
+
+// watcher is what the hub's stream is for a client of Watch.
+type watcher struct {
+	grpc.ServerStreamingServer[broadcastv1.SubscribeResponse]
+	out     grpc.ServerStreamingServer[chatpb.WatchResponse]
+	history []message
+}
+
+// Context implements grpc.ServerStream.
+func (w *watcher) Context() context.Context { return w.out.Context() }
+
+// Send translates an event.
+func (w *watcher) Send(e *broadcastv1.SubscribeResponse) error {
+	switch {
+	case e.GetSubscribed() != nil:
+		// Sent at once, though nothing may happen for long: a client that has it
+		// knows that it misses nothing from here on.
+		if err := w.out.SendHeader(nil); err != nil {
+			return err
+		}
+		for _, m := range w.history {
+			if err := w.send(m); err != nil {
 				return err
 			}
-		case <-f.draining():
-			return status.Error(codes.Unavailable, "the server is going away")
-		case <-out.Context().Done():
-			return status.FromContextError(out.Context().Err()).Err()
 		}
+		w.history = nil
+	case e.GetPublication() != nil:
+		p := e.GetPublication()
+		pub := broadcast.Publication{Offset: p.GetOffset(), Data: p.GetData()}
+		if by := p.GetPublisher(); by != nil {
+			pub.Publisher = &broadcast.Client{Client: by.GetClient(), User: by.GetUser()}
+		}
+		if m, ok := messageOf(&pub); ok {
+			return w.send(m)
+		}
+	case e.GetJoin() != nil:
+		return w.send(message{Kind: "joined", Name: e.GetJoin().GetUser()})
+	case e.GetLeave() != nil:
+		return w.send(message{Kind: "left", Name: e.GetLeave().GetUser()})
 	}
+	return nil
+}
+
+func (w *watcher) send(m message) error {
+	return w.out.Send(&chatpb.WatchResponse{Message: toProto(m)})
+}
+
+// grpcError is an error's status by gRPC.
+func grpcError(err error) error {
+	code := codes.Unavailable
+	if _, ok := errors.AsType[invalidError](err); ok {
+		code = codes.InvalidArgument
+	} else if errors.Is(err, errUnknown) {
+		code = codes.Unauthenticated
+	}
+	return status.Error(code, words(err))
 }
 
 func toProto(m message) *chatpb.Message {
-	return &chatpb.Message{
-		Id:   m.ID,
-		Time: timestamppb.New(m.Time),
-		Kind: m.Kind,
-		Name: m.Name,
-		Text: m.Text,
-		Via:  m.Via,
+	p := &chatpb.Message{Id: m.ID, Kind: m.Kind, Name: m.Name, Text: m.Text, Via: m.Via}
+	if !m.Time.IsZero() {
+		p.Time = timestamppb.New(m.Time)
 	}
+	return p
 }

@@ -1,149 +1,146 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/router/broadcast"
 )
 
 const (
-	mostHistory = 50       // messages a newcomer sees
-	mostName    = 32       // characters
-	mostText    = 1000     // characters
-	mostRequest = 16 << 10 // bytes of JSON from a client, even if it escapes all that is not ASCII
+	roomPrefix = "room" // a room is the channel room:NAME
+	mostName   = 32     // characters
+	mostText   = 1000   // characters
 )
 
-// message is something that happened in the room.
+// message is something that happened in a room.
 type message struct {
-	ID   int64     `json:"id"` // counts from 1: the order that everybody sees
-	Time time.Time `json:"time"`
+	ID   uint64    `json:"id,omitempty"` // counts what is said in a room: the order that everybody sees
+	Time time.Time `json:"time,omitzero"`
 	Kind string    `json:"kind"` // said, joined or left
 	Name string    `json:"name"`
-	Text string    `json:"text"`
-	Via  string    `json:"via"` // the protocol it came by: http, grpc or websocket
+	Text string    `json:"text,omitempty"`
+	Via  string    `json:"via,omitempty"` // the protocol it came by: http, grpc or websocket
 }
 
-// event is a message and its JSON, which is made once for all sockets.
-type event struct {
-	message
-	json []byte
+// said is what is published. Name and Via are the server's to say, for REST and gRPC. Who has
+// published by WebSocket centrifuge knows, and those two count for nothing there.
+type said struct {
+	Text string `json:"text"`
+	Time int64  `json:"time"` // ms since 1970
+	Name string `json:"name,omitempty"`
+	Via  string `json:"via,omitempty"`
 }
-
-// listener is handed every event. It must not wait, and reports whether it
-// could take the event; one that could not is forgotten.
-type listener func(event) bool
-
-// room is the chat room. Everything in it happens under mu, one thing after
-// the other: that makes the order.
-type room struct {
-	mu        sync.Mutex // guards the fields below; ws.Conn's lock comes after it
-	last      int64      // ID of the last message
-	history   []event    // what was said last, the oldest first
-	listeners map[*listener]struct{}
-}
-
-func newRoom() *room { return &room{listeners: make(map[*listener]struct{})} }
 
 // invalidError is what a client did wrong, in words for it.
 type invalidError string
 
 func (e invalidError) Error() string { return string(e) }
 
-// say takes a message into the room and hands it to everybody who listens.
-// An error is an invalidError.
-func (r *room) say(name, text, via string) (message, error) {
-	name, err := vet("name", name, mostName)
+var errUnknown = errors.New("nobody knows who you are")
+
+// statusOf is an error's status by REST.
+func statusOf(err error) int {
+	if _, ok := errors.AsType[invalidError](err); ok {
+		return http.StatusBadRequest
+	}
+	if errors.Is(err, errUnknown) {
+		return http.StatusUnauthorized
+	}
+	return http.StatusServiceUnavailable
+}
+
+// words are an error's for clients: what the broker says stays here.
+func words(err error) string {
+	if statusOf(err) == http.StatusServiceUnavailable {
+		return "the rooms cannot be reached now: try again"
+	}
+	return err.Error()
+}
+
+// channelOf is a room's channel.
+func channelOf(room string) (string, error) {
+	if room == "" || len(room) > mostName || strings.ContainsFunc(room, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
+	}) {
+		return "", invalidError(`a room's name has 1 to 32 of a-z, 0-9 and "-"`)
+	}
+	return roomPrefix + ":" + room, nil
+}
+
+// say publishes what the call's caller says.
+func (r rooms) say(ctx context.Context, room, text string) (message, error) {
+	channel, err := channelOf(room)
 	if err != nil {
 		return message{}, err
 	}
 	if text, err = vet("text", text, mostText); err != nil {
 		return message{}, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e, err := r.tellLocked(message{Kind: "said", Name: name, Text: text, Via: via})
+	id := protocols.IdentityFrom(ctx)
+	if id == nil {
+		return message{}, errUnknown
+	}
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	m := message{Time: now, Kind: "said", Name: id.Subject, Text: text, Via: protocols.CallFrom(ctx).Protocol.String()}
+	data, err := json.Marshal(said{text, now.UnixMilli(), m.Name, m.Via})
 	if err != nil {
 		return message{}, err
 	}
-	if len(r.history) == mostHistory {
-		r.history = append(r.history[:0], r.history[1:]...)
-	}
-	r.history = append(r.history, e)
-	return e.message, nil
+	at, err := r.hub.Publish(ctx, broadcast.Message{Channel: channel, Data: data})
+	m.ID = at.Offset
+	return m, err
 }
 
-// listen hands l what was said last, and all that happens from then on, until
-// stop is called.
-func (r *room) listen(l listener) (stop func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.listenLocked(&l)
-	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.listeners, &l)
-	}
-}
+// rooms are the hub, for those who are not connected to it.
+type rooms struct{ hub *broadcast.Hub }
 
-// join is listen for somebody with a name, whose coming and going is told.
-// An error is an invalidError.
-func (r *room) join(name, via string, l listener) (leave func(), err error) {
-	if name, err = vet("name", name, mostName); err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.listenLocked(&l)
-	if _, err := r.tellLocked(message{Kind: "joined", Name: name, Via: via}); err != nil {
-		return nil, err
-	}
-	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.listeners, &l)
-		_, _ = r.tellLocked(message{Kind: "left", Name: name, Via: via}) // worked when joining
-	}, nil
-}
-
-func (r *room) listenLocked(l *listener) {
-	for _, e := range r.history {
-		if !(*l)(e) {
-			return // gone already
+// last is what was said last in a room, the oldest first, and where the room stands.
+func (r rooms) last(ctx context.Context, channel string) ([]message, broadcast.Position, error) {
+	list, at, err := r.hub.History(ctx, channel, broadcast.HistoryOptions{Limit: mostShown, Reverse: true})
+	messages := make([]message, 0, len(list))
+	for _, p := range slices.Backward(list) {
+		if m, ok := messageOf(&p); ok {
+			messages = append(messages, m)
 		}
 	}
-	r.listeners[l] = struct{}{}
+	return messages, at, err
 }
 
-// tellLocked numbers a message and hands it to everybody.
-func (r *room) tellLocked(m message) (event, error) {
-	m.ID, m.Time = r.last+1, time.Now().UTC()
-	b, err := json.Marshal(m)
+// people are those who are in a room, by name.
+func (r rooms) people(ctx context.Context, channel string) ([]string, error) {
+	clients, err := r.hub.Presence(ctx, channel)
+	names := make([]string, 0, len(clients))
+	for _, c := range clients {
+		names = append(names, c.User)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), err
+}
+
+// messageOf reads what was published. What a WebSocket has published nobody has looked at before.
+func messageOf(p *broadcast.Publication) (message, bool) {
+	var in said
+	if json.Unmarshal(p.Data, &in) != nil {
+		return message{}, false
+	}
+	if p.Publisher != nil {
+		in.Name, in.Via = p.Publisher.User, protocols.WebSocket.String()
+	}
+	text, err := vet("text", in.Text, mostText)
 	if err != nil {
-		return event{}, err
+		return message{}, false
 	}
-	r.last = m.ID
-	e := event{m, b}
-	for l := range r.listeners {
-		if !(*l)(e) {
-			delete(r.listeners, l)
-		}
-	}
-	return e, nil
-}
-
-// said is what was said last.
-func (r *room) said() []message {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	list := make([]message, len(r.history))
-	for i, e := range r.history {
-		list[i] = e.message
-	}
-	return list
+	return message{p.Offset, time.UnixMilli(in.Time).UTC(), "said", in.Name, text, in.Via}, true
 }
 
 // vet trims a name or a text, and says what is wrong with it.

@@ -16,6 +16,9 @@
 // tokens wherever they fit, and neither what it prints nor what its servers
 // get may have them.
 //
+// Two instances of examples/chat meet at a Redis, and two windows of Chromium see what happens when one
+// of them is killed.
+//
 // The rule: a script that finds something wrong with oneport is not made to
 // accept it.
 package clients

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: chat.proto
 
-// The chat's feed: what is said in the room, for programs.
+// The chat's rooms, for programs.
 
 package chatpb
 
@@ -24,11 +24,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Something that happened in the room.
+// Something that happened in a room.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Counts from 1: the order that everybody sees.
-	Id   int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Counts what is said in a room: the order that everybody sees. 0 for who comes and goes.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// When it was said, by the speaker's clock.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	// "said", "joined" or "left".
 	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -72,7 +73,7 @@ func (*Message) Descriptor() ([]byte, []int) {
 	return file_chat_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *Message) GetId() int64 {
+func (x *Message) GetId() uint64 {
 	if x != nil {
 		return x.Id
 	}
@@ -115,7 +116,9 @@ func (x *Message) GetVia() string {
 }
 
 type WatchRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 32 of a-z, 0-9 and "-".
+	Room          string `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -148,6 +151,13 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
 	return file_chat_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *WatchRequest) GetRoom() string {
+	if x != nil {
+		return x.Room
+	}
+	return ""
 }
 
 type WatchResponse struct {
@@ -196,8 +206,7 @@ func (x *WatchResponse) GetMessage() *Message {
 
 type PostRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 32 characters.
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Room  string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
 	// 1 to 1000 characters.
 	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -234,9 +243,9 @@ func (*PostRequest) Descriptor() ([]byte, []int) {
 	return file_chat_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *PostRequest) GetName() string {
+func (x *PostRequest) GetRoom() string {
 	if x != nil {
-		return x.Name
+		return x.Room
 	}
 	return ""
 }
@@ -299,17 +308,18 @@ const file_chat_proto_rawDesc = "" +
 	"\n" +
 	"chat.proto\x12\achat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x01\n" +
 	"\aMessage\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x03R\x02id\x12.\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x10\n" +
-	"\x03via\x18\x06 \x01(\tR\x03via\"\x0e\n" +
-	"\fWatchRequest\";\n" +
+	"\x03via\x18\x06 \x01(\tR\x03via\"\"\n" +
+	"\fWatchRequest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\";\n" +
 	"\rWatchResponse\x12*\n" +
 	"\amessage\x18\x01 \x01(\v2\x10.chat.v1.MessageR\amessage\"5\n" +
 	"\vPostRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\":\n" +
 	"\fPostResponse\x12*\n" +
 	"\amessage\x18\x01 \x01(\v2\x10.chat.v1.MessageR\amessage2u\n" +

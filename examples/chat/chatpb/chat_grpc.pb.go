@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: chat.proto
 
-// The chat's feed: what is said in the room, for programs.
+// The chat's rooms, for programs.
 
 package chatpb
 
@@ -29,14 +29,16 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Feed is the room by gRPC.
+// Feed is the rooms by gRPC. Calls need a token, as "authorization: Bearer TOKEN": its name is who
+// speaks.
 type FeedClient interface {
-	// Watch answers with what was said last and goes on with all that happens.
+	// Watch answers with what was said last in a room and goes on with all that happens.
 	// Its header comes as soon as it listens.
 	// It ends with RESOURCE_EXHAUSTED for a reader that does not keep up, and
-	// with UNAVAILABLE when the server goes away.
+	// with UNAVAILABLE when the server goes away: call again.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
-	// Post says something. It answers INVALID_ARGUMENT if the room does not take it.
+	// Post says something. It answers INVALID_ARGUMENT if the room does not take it, and UNAVAILABLE
+	// while the instances cannot reach one another.
 	Post(ctx context.Context, in *PostRequest, opts ...grpc.CallOption) (*PostResponse, error)
 }
 
@@ -81,14 +83,16 @@ func (c *feedClient) Post(ctx context.Context, in *PostRequest, opts ...grpc.Cal
 // All implementations must embed UnimplementedFeedServer
 // for forward compatibility.
 //
-// Feed is the room by gRPC.
+// Feed is the rooms by gRPC. Calls need a token, as "authorization: Bearer TOKEN": its name is who
+// speaks.
 type FeedServer interface {
-	// Watch answers with what was said last and goes on with all that happens.
+	// Watch answers with what was said last in a room and goes on with all that happens.
 	// Its header comes as soon as it listens.
 	// It ends with RESOURCE_EXHAUSTED for a reader that does not keep up, and
-	// with UNAVAILABLE when the server goes away.
+	// with UNAVAILABLE when the server goes away: call again.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
-	// Post says something. It answers INVALID_ARGUMENT if the room does not take it.
+	// Post says something. It answers INVALID_ARGUMENT if the room does not take it, and UNAVAILABLE
+	// while the instances cannot reach one another.
 	Post(context.Context, *PostRequest) (*PostResponse, error)
 	mustEmbedUnimplementedFeedServer()
 }

@@ -1,7 +1,8 @@
-// The room's page: JSON by WebSocket. See socket.go for what is said.
+// The room's page. What is said comes by centrifuge's protocol; see centrifuge.js.
+import { Room } from "/centrifuge.js";
 
 const $ = (id) => document.getElementById(id);
-const log = $("log");
+const { room: roomName, name } = document.body.dataset;
 
 // make builds an element with text or elements in it, never with markup.
 function make(tag, className, ...content) {
@@ -11,116 +12,157 @@ function make(tag, className, ...content) {
 	return e;
 }
 
-function setState(kind, text) {
-	$("state").className = `state ${kind}`;
-	$("state").textContent = text;
+async function post(path, body) {
+	const res = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+	if (!res.ok) throw new Error((await res.json().catch(() => ({}))).error ?? `status ${res.status}`);
 }
+
+const complain = (err) => { $("refused").textContent = err.message; };
 
 // Messages.
 
-const mostShown = 500;
+const mostLines = 500;
 const ways = { http: "REST", grpc: "gRPC", websocket: "WebSocket" };
 
-function show(m) {
+function add(li) {
+	const log = $("log");
 	const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 40;
-	const who = make("bdi", "", m.name); // a name's writing direction is its own affair
-	const time = make("time", "", new Date(m.time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
-	time.dateTime = m.time;
-	if (m.kind === "said") {
-		const text = make("div", "text", m.text);
-		text.dir = "auto";
-		log.append(make("li", m.name === name ? "mine" : "", make("div", "by", who, make("span", "", ways[m.via] ?? m.via), time), text));
-	} else {
-		log.append(make("li", "notice", who, ` ${m.kind}`));
-	}
-	while (log.children.length > mostShown) log.firstChild.remove();
-	if (atEnd || m.name === name) log.scrollTop = log.scrollHeight;
+	log.append(li);
+	while (log.children.length > mostLines) log.firstChild.remove();
+	if (atEnd || li.classList.contains("mine")) log.scrollTop = log.scrollHeight;
 }
 
-// The socket. Some close codes say come back, others do not.
-
-const comeBack = [1001, 1006, 1011, 1013];
-const firstPause = 1000, longestPause = 30_000; // ms
-let socket = null;
-let name = "";
-let pause = firstPause;
-let again; // timer of the next attempt
-
-function connect() {
-	setState("", "connecting");
-	const ws = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
-	socket = ws;
-	ws.addEventListener("open", () => {
-		log.replaceChildren(); // the room tells its history again
-		ws.send(JSON.stringify({ name }));
-	});
-	ws.addEventListener("message", (e) => {
-		const m = JSON.parse(e.data);
-		if (m.kind === "refused") {
-			$("refused").textContent = m.text;
-			return;
-		}
-		if (m.kind === "joined" && m.name === name) entered();
-		show(m);
-	});
-	ws.addEventListener("close", (e) => {
-		socket = null;
-		$("say").querySelector("button").disabled = true;
-		const why = e.reason || (e.code === 1006 ? "no connection" : "closed");
-		if (!comeBack.includes(e.code)) {
-			setState("bad", "not connected");
-			$("refused").textContent = `${why} (${e.code})`;
-			leave();
-			return;
-		}
-		// Spread out, so that not everybody comes back at once.
-		const wait = pause * (0.5 + Math.random() / 2);
-		pause = Math.min(2 * pause, longestPause);
-		setState("bad", `${why} (${e.code}), again in ${Math.ceil(wait / 1000)} s`);
-		again = setTimeout(connect, wait);
-	});
+// show shows a publication. Who has published by WebSocket the server knows; of REST and gRPC it has written it down.
+function show(pub) {
+	const { text, time, ...said } = pub.data ?? {};
+	// What comes by WebSocket nobody has looked at before: REST and gRPC leave out the same.
+	if (typeof text !== "string" || !text.trim() || [...text.trim()].length > 1000 || /\p{Cc}/u.test(text.trim())) return;
+	const by = pub.info ? pub.info.user : String(said.name);
+	const via = pub.info ? "websocket" : String(said.via);
+	const when = new Date(pub.time ?? time);
+	const stamp = make("time", "", when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+	if (!Number.isNaN(when.getTime())) stamp.dateTime = when.toISOString();
+	const words = make("div", "text", text);
+	words.dir = "auto";
+	add(make("li", by === name ? "mine" : "", make("div", "by", make("bdi", "", by), make("span", "", ways[via] ?? via), stamp), words));
 }
 
-function entered() {
-	pause = firstPause;
-	setState("good", `in the room as ${name}`);
-	$("say").querySelector("button").disabled = false;
-	if (!$("say").hidden) return; // back after a pause
-	$("join").hidden = true;
-	$("say").hidden = false;
+const notice = (...content) => add(make("li", "notice", ...content));
+
+// People: a person may be there with several windows.
+
+let clients = new Map(); // connection → name
+
+function people(list) {
+	clients = new Map(list.map((info) => [info.client, info.user]));
+	clients.set(room.me, name);
+	showPeople();
+}
+
+function showPeople() {
+	const names = [...new Set(clients.values())].sort((a, b) => a.localeCompare(b));
+	$("people").replaceChildren(...names.map((who) => make("li", who === name ? "me" : "", make("bdi", "", who), who === name ? " (you)" : "")));
+	$("count").textContent = names.length;
+}
+
+const isHere = (who) => [...clients.values()].includes(who);
+
+// The room.
+
+let room = null;
+
+function enter() {
+	const ready = (yes) => { $("say").querySelector("button").disabled = !yes; };
+	room = new Room(`wss://${location.host}/connection/websocket`, `room:${roomName}`, {
+		state(kind, text) {
+			$("state").className = `state ${kind}`;
+			$("state").textContent = text;
+			$("people").classList.toggle("old", kind !== "good");
+			ready(kind === "good");
+		},
+		begin(history, list, gap) {
+			$("log").replaceChildren();
+			if (gap) notice("You were away for too long: earlier messages are missing here.");
+			history.forEach(show);
+			people(list);
+		},
+		missed(list, here) {
+			if (list.length > 0) add(make("li", "missed", list.length === 1 ? "1 message while you were away" : `${list.length} messages while you were away`));
+			list.forEach(show);
+			people(here);
+		},
+		publication: show,
+		join({ client, user }) {
+			if (client !== room.me && !isHere(user)) notice(make("bdi", "", user), " joined");
+			clients.set(client, user);
+			showPeople();
+		},
+		leave({ client, user }) {
+			if (client === room.me || !clients.delete(client)) return;
+			if (!isHere(user)) notice(make("bdi", "", user), " left");
+			showPeople();
+		},
+		refused(why) {
+			this.state("bad", why || "not connected");
+			known();
+		},
+	});
+	// Those whose instance was killed have said no goodbye: Redis forgets them within a minute.
+	setInterval(async () => { try { people(await room.people()); } catch { /* away: the next time */ } }, 15_000);
+	// Why a WebSocket was refused no browser tells: it is asked for when there is none for a while.
+	setInterval(() => { if ($("state").classList.contains("bad")) known(); }, 5_000);
 	$("text").focus();
 }
 
-function leave() {
-	$("say").hidden = true;
-	$("join").hidden = false;
-	$("name").focus();
+// known looks whether one still is who one was, or asks for a name.
+async function known() {
+	try {
+		const session = await (await fetch("/api/session", { cache: "no-store" })).json();
+		if (session.name !== name) location.reload();
+	} catch { /* away */ }
 }
 
-$("join").addEventListener("submit", (e) => {
+$("login")?.addEventListener("submit", async (e) => {
 	e.preventDefault();
-	const wanted = $("name").value.trim();
-	if (!wanted || socket) return;
-	name = wanted;
-	clearTimeout(again);
-	$("refused").textContent = "";
-	connect();
+	try {
+		await post("/api/login", { name: $("name").value });
+		location.reload();
+	} catch (err) {
+		complain(err);
+	}
 });
 
-$("say").addEventListener("submit", (e) => {
+$("logout")?.addEventListener("click", async () => {
+	try {
+		await post("/api/logout", {});
+		location.reload();
+	} catch (err) {
+		complain(err);
+	}
+});
+
+$("say")?.addEventListener("submit", async (e) => {
 	e.preventDefault();
 	const text = $("text").value.trim();
-	if (!text || socket?.readyState !== WebSocket.OPEN) return;
+	if (!text || $("say").querySelector("button").disabled) return;
 	$("refused").textContent = "";
-	socket.send(JSON.stringify({ text }));
 	$("text").value = "";
+	try {
+		await room.publish({ text, time: Date.now() });
+	} catch (err) {
+		$("text").value ||= text;
+		complain(new Error(`That may not have been said: ${err.message}.`));
+	}
 });
 
-// Addresses and copy buttons.
+$("go").addEventListener("submit", (e) => {
+	e.preventDefault();
+	location.assign(`/room/${encodeURIComponent($("other").value.trim().toLowerCase())}`);
+});
 
-for (const e of document.querySelectorAll("[data-fill]")) {
-	e.textContent = e.dataset.fill.replaceAll("{host}", location.host).replaceAll("{origin}", location.origin);
-}
+if (name) enter();
+
+// Copy buttons.
 
 for (const line of document.querySelectorAll(".line")) {
 	const code = line.querySelector("code");
@@ -141,16 +183,4 @@ for (const line of document.querySelectorAll(".line")) {
 		back = setTimeout(() => { button.textContent = "Copy"; }, 2000);
 	});
 	line.prepend(button);
-}
-
-// Before one joins, what was said last is there to read.
-
-setState("", "not in the room yet");
-try {
-	const res = await fetch("/api/messages", { cache: "no-store" });
-	if (!res.ok) throw new Error(`status ${res.status}`);
-	const { messages } = await res.json();
-	if (!socket) messages.forEach(show);
-} catch (err) {
-	$("refused").textContent = `The messages could not be read: ${err.message}`;
 }
