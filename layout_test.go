@@ -103,7 +103,7 @@ var mayImport = []struct {
 	{"cmd/oneport", []string{"internal/edge", "internal/systemd", "router", "protocols/rest", "certs", "router/config", "router/auth"}, "main only connects the process to the library"},
 	{"examples/", []string{"router", "protocols/", "certs", "proto/", "oneporttest", "examples/"}, "an example uses what an embedder can use: nothing internal"},
 	{"deploy", nil, "files for other programs: only its test looks at them"},
-	{"bench", []string{"router", "router/config", "router/auth", "protocols/", "certs", "proto/", "internal/edge", "internal/testkit"}, "compares our handlers with the same ones on their own ports, and the edge with others"},
+	{"bench", []string{"router", "router/config", "router/auth", "router/broadcast", "protocols/", "certs", "proto/", "internal/edge", "internal/testkit"}, "compares our handlers with the same ones on their own ports, and the edge with others"},
 }
 
 func TestImportsFollowTheLayout(t *testing.T) {
