@@ -153,7 +153,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.U
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	c := &Conn{g: g, stream: t.stream, server: s, opts: opts, ctx: ctx, cancel: cancel, call: call}
 	t.stream.heard = &c.heard
-	t.stream.timeout = opts.WriteTimeout
+	t.stream.timeout, t.stream.whole = opts.WriteTimeout, !opts.Compression
+	t.stream.attach()
 	g.SetReadLimit(opts.ReadLimit)
 	if call != nil {
 		call.Detach()

@@ -2,6 +2,7 @@ package broadcast
 
 import (
 	"encoding/json"
+	"hash/maphash"
 	"sync"
 
 	broadcastv1 "github.com/oneport-edge/oneport/proto/oneport/broadcast/v1"
@@ -86,9 +87,9 @@ func (p *pushed) publication() *Publication {
 	return &Publication{Offset: p.Offset, Data: p.Data, Tags: p.Tags, Publisher: p.Info}
 }
 
-// lastEvents is how many pushes are remembered. One is enough for a channel; several
-// channels are busy at once.
-const lastEvents = 64
+// lastEvents is how many pushes are remembered: a burst has several, and several channels are
+// busy at once.
+const lastEvents = 256
 
 // decode gives the event of a push, which many subscribers get one after the other. It is nil
 // if it is nothing to them.
@@ -96,7 +97,7 @@ func (h *Hub) decode(p []byte) *event {
 	if len(p) == 0 {
 		return nil
 	}
-	last := &h.last[len(p)%lastEvents]
+	last := &h.last[maphash.Bytes(h.seed, p)%lastEvents]
 	if e := last.Load(); e != nil && len(e.src) == len(p) && &e.src[0] == &p[0] {
 		return e
 	}
