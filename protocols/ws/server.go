@@ -76,6 +76,7 @@ type Server struct {
 	epoch time.Time // of now
 	mark  [8]byte   // the payload of pings of ours, by which their pongs are known
 	write sync.Pool // gorilla's write buffers: idle sessions have none
+	pool  pool      // writes to sessions that were sent something
 
 	mu       sync.Mutex // guards the fields below
 	open     map[session]struct{}

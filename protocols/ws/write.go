@@ -67,9 +67,6 @@ func (c *Conn) SendAll(typ MessageType, ps ...[]byte) error {
 	if c.closing || c.broken {
 		return ErrClosed
 	}
-	if !c.writing && c.quick(ps) {
-		return c.writeNowLocked(typ, ps)
-	}
 	for _, p := range ps {
 		if err := c.enqueueLocked(message{typ: int(typ), data: p}); err != nil {
 			return err
@@ -79,48 +76,6 @@ func (c *Conn) SendAll(typ MessageType, ps ...[]byte) error {
 		c.startLocked()
 	}
 	return nil
-}
-
-// quick reports whether messages can be written without waiting: the socket can do that, and
-// they are no more than one write takes.
-func (c *Conn) quick(ps [][]byte) bool {
-	size := 0
-	for _, p := range ps {
-		size += len(p) + mostHeader
-	}
-	return c.stream.keep != nil && c.stream.whole && 0 < size && size <= min(gather, c.opts.SendQueue)
-}
-
-// writeNowLocked has the caller of Send write, while nobody else does: a goroutine for each
-// message would cost a tenth of what the message does. What the socket does not take, a
-// flusher waits for.
-func (c *Conn) writeNowLocked(typ MessageType, ps [][]byte) error {
-	c.writing = true
-	c.mu.Unlock()
-	b, _ := heldPool.Get().(*[]byte)
-	size := 0
-	for _, p := range ps {
-		*b = appendFrame(*b, int(typ), p)
-		size += len(p)
-	}
-	kept, err := c.stream.put(*b, false)
-	giveBack(b)
-	if err != nil && !errors.Is(err, ErrClosed) {
-		c.abort()
-	}
-	c.mu.Lock()
-	switch {
-	case err != nil:
-		c.dropLocked(err)
-	case kept:
-		c.sent += int64(size)
-		go c.flush() // takes over; writing stays true
-		return nil
-	default:
-		c.sent += int64(size)
-	}
-	c.wroteLocked()
-	return err
 }
 
 // appendFrame appends a whole message in one frame (RFC 6455, 5.2), of a server, which does not mask.
@@ -208,12 +163,57 @@ func (c *Conn) dropLocked(err error) {
 	c.queue, c.queued = nil, 0
 }
 
-// startLocked starts a writer for the queue if nobody writes.
+// startLocked has somebody write the queue if nobody writes.
 func (c *Conn) startLocked() {
-	if !c.writing {
+	switch {
+	case c.writing:
+		return
+	case c.quickLocked():
+		c.writing = true
+		c.server.pool.add(c)
+	default:
 		c.writing = true
 		go c.flush() // ends when the queue is empty; end waits for that
 	}
+}
+
+// quickLocked reports whether what comes next can be written without waiting.
+func (c *Conn) quickLocked() bool {
+	return c.stream.keep != nil && c.stream.whole && c.queue[0].typ != websocket.CloseMessage && len(c.queue[0].data) <= gather
+}
+
+// writeSome writes what comes next and does not wait; what the socket does not take, a
+// flusher waits for. It reports whether there is more. The caller is the writer.
+func (c *Conn) writeSome() (more bool) {
+	var first [8]message
+	c.mu.Lock()
+	batch := c.takeLocked(first[:0])
+	c.mu.Unlock()
+	kept, err := false, error(nil)
+	if len(batch) > 0 {
+		kept, err = c.putFrames(batch, false)
+	}
+	for _, m := range batch {
+		if m.done != nil {
+			m.done <- err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.dropLocked(err)
+	}
+	switch {
+	case kept || len(c.queue) > 0 && !c.quickLocked():
+		go c.flush() // takes over; writing stays true
+	case len(c.queue) > 0:
+		return true
+	default:
+		c.queue = nil // an idle session keeps no queue
+		c.writing = false
+		c.quiet.Signal()
+	}
+	return false
 }
 
 // wroteLocked ends the caller's turn as the writer.
@@ -292,24 +292,30 @@ func (c *Conn) putAll(batch []message) error {
 	case !c.stream.whole:
 		return c.putHeld(batch)
 	}
+	_, err := c.putFrames(batch, true)
+	return err
+}
+
+// putFrames writes messages of at most about gather bytes together. Without wait it may
+// leave some to be flushed.
+func (c *Conn) putFrames(batch []message, wait bool) (kept bool, err error) {
 	b, _ := heldPool.Get().(*[]byte)
 	size := 0
-	for _, m := range batch {
-		*b = appendFrame(*b, m.typ, m.data)
-		size += len(m.data)
+	for i := range batch {
+		*b = appendFrame(*b, batch[i].typ, batch[i].data)
+		size += len(batch[i].data)
 	}
-	_, err := c.stream.put(*b, true)
+	kept, err = c.stream.put(*b, wait)
 	giveBack(b)
-	if err != nil {
-		if !errors.Is(err, ErrClosed) { // gorilla answered the peer's close meanwhile
-			c.abort()
-		}
-		return err
+	switch {
+	case err == nil:
+		c.mu.Lock()
+		c.sent += int64(size)
+		c.mu.Unlock()
+	case !errors.Is(err, ErrClosed): // gorilla answered the peer's close meanwhile
+		c.abort()
 	}
-	c.mu.Lock()
-	c.sent += int64(size)
-	c.mu.Unlock()
-	return nil
+	return kept, err
 }
 
 // putHeld is putAll for messages that gorilla compresses.
