@@ -90,7 +90,7 @@ func TestRedisAway(t *testing.T) {
 		before := pubs.counts()
 		hit()
 		time.Sleep(d)
-		t.Logf("%s for %s: %s", name, d, pubs.counts().since(before))
+		t.Logf("%s, %s: %s", name, d, pubs.counts().since(before))
 	}
 	phase("all is well", func() {}, 5*time.Second)
 	hung := pubs.counts()
