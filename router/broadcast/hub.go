@@ -110,7 +110,7 @@ type engine struct {
 const (
 	// mostUsing bounds the calls that wait for a broker.
 	mostUsing = 1024
-	// closeFor is how long Close waits for subscribers.
+	// closeFor is how long Close waits for subscribers, and a session for its end.
 	closeFor = 5 * time.Second
 )
 

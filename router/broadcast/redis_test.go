@@ -24,6 +24,7 @@ func ignored() []goleak.Option {
 	const of = "github.com/centrifugal/centrifuge"
 	return []goleak.Option{
 		goleak.IgnoreAnyFunction(of + ".(*Node).unsubscribeFromBrokerWhenEmpty.func1"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"), // of a cluster's client
 	}
 }
 
@@ -148,6 +149,52 @@ func TestTwoInstances(t *testing.T) {
 		_, answer, _ := a.post(t, "presence", `{"channel":"news:today"}`)
 		return !strings.Contains(answer, "alice")
 	})
+}
+
+// An instance goes; its client comes back to the other one with its position, and has
+// everything, once and in order.
+func TestInstanceGoes(t *testing.T) {
+	r := newRedis(t)
+	r.start(t)
+	a, b := r.instance(t), r.instance(t)
+	const n = 200
+	sse := a.stream(t, "channel=log:a", "")
+	last := sse.of("subscribed").id
+	published := make(chan struct{})
+	go func() {
+		defer close(published)
+		for i := range n {
+			if _, err := b.hub.Publish(t.Context(), broadcast.Message{Channel: "log:a", Data: fmt.Append(nil, i)}); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	var got []string
+	for len(got) < n/4 {
+		s := sse.of("")
+		got, last = append(got, data(t, s.data)), s.id
+	}
+	a.hub.Close()
+	if err := a.Stop(); err != nil {
+		t.Error(err)
+	}
+	for { // what was on its way
+		s, err := sse.read()
+		if err != nil {
+			break
+		}
+		got, last = append(got, data(t, s.data)), s.id
+	}
+	got = append(got, b.follow(t, "channel=log:a", b.stream(t, "channel=log:a", last), last, n-len(got))...)
+	<-published
+	for i, s := range got {
+		if s != fmt.Sprint(i) {
+			t.Fatalf("message %d is %s", i, s)
+		}
+	}
+	if len(got) != n {
+		t.Errorf("%d messages, want %d", len(got), n)
+	}
 }
 
 // A key that one instance has used is known to the other.

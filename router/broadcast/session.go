@@ -53,8 +53,14 @@ func (h *Hub) WebSocket(ctx context.Context, c *ws.Conn) error {
 		}
 		if !centrifuge.HandleReadFrame(client, bytes.NewReader(p), limit) {
 			// Its transport is being closed with what is wrong, by another goroutine.
-			<-ctx.Done()
-			return nil
+			late := time.NewTimer(closeFor)
+			defer late.Stop()
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-late.C: // nobody reads here, so nothing else would end it soon
+				return &ws.CloseError{Code: int(centrifuge.DisconnectBadRequest.Code), Reason: centrifuge.DisconnectBadRequest.Reason}
+			}
 		}
 	}
 }

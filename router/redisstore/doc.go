@@ -10,7 +10,7 @@
 // The rule: a call ends when its context does, whatever Redis does. Open does not connect; while Redis
 // is away calls fail, and when it is back they do not.
 //
-// What it needs of Redis: version 5 or later, one server or what answers as one, and of an ACL
+// What it needs of Redis: version 5 or later, one server, sentinels or a cluster, and of an ACL
 // EVALSHA, EVAL, TIME, GET, SET and PING on keys that begin with "oneport:". Redis' clock counts, so those of
 // instances need not agree.
 package redisstore
