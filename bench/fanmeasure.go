@@ -117,7 +117,7 @@ func (h *house) fan(ctx context.Context, name string, rows map[[2]string]*fanned
 	}
 	defer a.close()
 	for _, burst := range []int{1, 8, 1} {
-		if err := a.hear(burst, fanSize); err != nil {
+		if err := a.hear(burst); err != nil {
 			return err
 		}
 	}
@@ -137,7 +137,7 @@ func (h *house) fan(ctx context.Context, name string, rows map[[2]string]*fanned
 			return err
 		}
 		for range t.times {
-			if err := a.hear(t.burst, fanSize); err != nil {
+			if err := a.hear(t.burst); err != nil {
 				return err
 			}
 		}
@@ -178,7 +178,7 @@ const (
 	deafSize   = 16 << 10
 	deafAtOnce = 32
 	deafTimes  = 40 // 20 MiB for each
-	deafQueue  = 1  // MiB: what may wait for each, as it comes
+	deafQueue  = 2  // MiB: what may wait for each as it comes, 1 in the hub and 1 in its session
 )
 
 func (h *house) deafen(ctx context.Context, o *options) (*deafened, error) {
@@ -194,7 +194,7 @@ func (h *house) deafen(ctx context.Context, o *options) (*deafened, error) {
 		return nil, err
 	}
 	defer a.close()
-	if err := a.hear(8, fanSize); err != nil {
+	if err := a.hear(8); err != nil {
 		return nil, err
 	}
 	a.latencies()
@@ -204,7 +204,7 @@ func (h *house) deafen(ctx context.Context, o *options) (*deafened, error) {
 	}
 	for range deafTimes {
 		_, errSaid := s.ask(asking(deafAtOnce, fanSlow, deafSize))
-		errHeard := a.hear(1, fanSize)
+		errHeard := a.hear(1)
 		now, err := s.ask(askMemory)
 		if err = errors.Join(errSaid, errHeard, err); err != nil {
 			return nil, err

@@ -142,12 +142,12 @@ func (c *channels) stats() (clients int, slow int64) {
 // A question to such a server: how many messages of how many bytes to say in a channel.
 const askSay = "say "
 
-// ask tells how to say it.
+// asking tells how to say it.
 func asking(n int, channel string, size int) string {
 	return fmt.Sprintf("%s%d %s %d", askSay, n, channel, size)
 }
 
-// answer says messages, all of which tell when the first was to be said: a burst comes at once.
+// answerSay says messages, all of which tell when the first was to be said: a burst comes at once.
 func answerSay(ctx context.Context, f fanout, question string) error {
 	fields := strings.Fields(question)
 	if f == nil || len(fields) != 4 {

@@ -163,9 +163,9 @@ func frameHead(r *bufio.Reader) (n int, op byte, err error) {
 }
 
 // hear has the server say messages to all, and waits until every listener has them.
-func (a *audience) hear(messages, size int) error {
+func (a *audience) hear(messages int) error {
 	a.want.Store(a.heard.Load() + int64(messages*len(a.listeners)))
-	if _, err := a.server.ask(asking(messages, fanAll, size)); err != nil {
+	if _, err := a.server.ask(asking(messages, fanAll, fanSize)); err != nil {
 		return err
 	}
 	late := time.NewTimer(hearWithin)

@@ -99,7 +99,7 @@ func (s *subscriber) session(ctx context.Context) (was bool) {
 		for line := range bytes.Lines(p) {
 			var m fromServer
 			if json.Unmarshal(line, &m) != nil {
-				s.note("not JSON: %q", line)
+				s.notef("not JSON: %q", line)
 				return was
 			}
 			switch {
@@ -138,7 +138,7 @@ func (s *subscriber) began(m *fromServer) {
 	s.moved = time.Now()
 	s.mu.Unlock()
 	if again && !m.Subscribe.Recovered {
-		s.note("not recovered from %d", s.offset)
+		s.notef("not recovered from %d", s.offset)
 	}
 	for i := range m.Subscribe.Publications {
 		s.got(&m.Subscribe.Publications[i])
@@ -155,11 +155,11 @@ func (s *subscriber) got(p *publication) {
 	s.last, s.offset = n, p.Offset
 	s.mu.Unlock()
 	if err != nil || n != last+1 || p.Offset != offset+1 {
-		s.note("message %s at %d behind message %d at %d", p.Data, p.Offset, last, offset)
+		s.notef("message %s at %d behind message %d at %d", p.Data, p.Offset, last, offset)
 	}
 }
 
-func (s *subscriber) note(format string, args ...any) {
+func (s *subscriber) notef(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wrong = append(s.wrong, fmt.Sprintf(format, args...))

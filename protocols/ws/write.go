@@ -141,6 +141,9 @@ func (c *Conn) enqueueLocked(m message) error {
 		c.slowLocked()
 		return ErrSlowConsumer
 	}
+	if c.queue == nil {
+		c.queue = c.first[:0] // most often there is no second one
+	}
 	c.queue = append(c.queue, m)
 	c.queued += len(m.data)
 	return nil

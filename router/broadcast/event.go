@@ -1,6 +1,7 @@
 package broadcast
 
 import (
+	"bytes"
 	"encoding/json"
 	"hash/maphash"
 	"sync"
@@ -10,7 +11,7 @@ import (
 
 // event is what one-way subscribers get of a push of centrifuge's. It is made once and shared.
 type event struct {
-	src     []byte // the push; while it is held nothing else can be at its place
+	src     []byte // the push
 	channel string
 	pub     *Publication
 	join    *Client
@@ -98,7 +99,7 @@ func (h *Hub) decode(p []byte) *event {
 		return nil
 	}
 	last := &h.last[maphash.Bytes(h.seed, p)%lastEvents]
-	if e := last.Load(); e != nil && len(e.src) == len(p) && &e.src[0] == &p[0] {
+	if e := last.Load(); e != nil && bytes.Equal(e.src, p) { // most often the same slice, which is found at once
 		return e
 	}
 	e := decode(p)
