@@ -180,45 +180,6 @@ func (c *Conn) startLocked() {
 	}
 }
 
-// quickLocked reports whether what comes next can be written without waiting.
-func (c *Conn) quickLocked() bool {
-	return c.stream.keep != nil && c.stream.whole && c.queue[0].typ != websocket.CloseMessage && len(c.queue[0].data) <= gather
-}
-
-// writeSome writes what comes next and does not wait; what the socket does not take, a
-// flusher waits for. It reports whether there is more. The caller is the writer.
-func (c *Conn) writeSome() (more bool) {
-	var first [8]message
-	c.mu.Lock()
-	batch := c.takeLocked(first[:0])
-	c.mu.Unlock()
-	kept, err := false, error(nil)
-	if len(batch) > 0 {
-		kept, err = c.putFrames(batch, false)
-	}
-	for _, m := range batch {
-		if m.done != nil {
-			m.done <- err
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err != nil {
-		c.dropLocked(err)
-	}
-	switch {
-	case kept || len(c.queue) > 0 && !c.quickLocked():
-		go c.flush() // takes over; writing stays true
-	case len(c.queue) > 0:
-		return true
-	default:
-		c.queue = nil // an idle session keeps no queue
-		c.writing = false
-		c.quiet.Signal()
-	}
-	return false
-}
-
 // wroteLocked ends the caller's turn as the writer.
 func (c *Conn) wroteLocked() {
 	if len(c.queue) > 0 {
