@@ -97,6 +97,10 @@ bench-proxy: build ## compare oneport serve with nginx and HAProxy, if they are 
 bench-guards: build ## compare oneport serve with and without a token checked and calls counted
 	go run -tags $(TAGS) ./bench -only guards -oneport ./oneport -rounds $(ROUNDS)
 
+.PHONY: bench-fanout
+bench-fanout: ## compare the broadcast with a loop over 10,000 connections of gorilla's (ulimit -n 20000; ROUNDS=5)
+	go run -tags $(TAGS) ./bench -only fanout -sockets 10000 -rounds $(ROUNDS)
+
 .PHONY: docs
 docs: ## write the reference of oneport.yaml, its JSON Schema, and the outputs of router/config/testdata
 	go test -tags $(TAGS) ./router/config -update

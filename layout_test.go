@@ -105,7 +105,7 @@ var mayImport = []struct {
 	{"examples/chat", []string{"router", "router/auth", "router/broadcast", "router/redisstore", "protocols/", "certs", "proto/", "oneporttest", "examples/chat/"}, "an embedder of the broadcast; tokens are its names, and Redis is where its instances meet"},
 	{"examples/", []string{"router", "protocols/", "certs", "proto/", "oneporttest", "examples/"}, "an example uses what an embedder can use: nothing internal"},
 	{"deploy", nil, "files for other programs: only its test looks at them"},
-	{"bench", []string{"router", "router/config", "router/auth", "protocols/", "certs", "proto/", "internal/edge", "internal/testkit"}, "compares our handlers with the same ones on their own ports, and the edge with others"},
+	{"bench", []string{"router", "router/config", "router/auth", "router/broadcast", "protocols/", "certs", "proto/", "internal/edge", "internal/testkit"}, "compares our handlers with the same ones on their own ports, and the edge with others"},
 }
 
 func TestImportsFollowTheLayout(t *testing.T) {

@@ -18,6 +18,7 @@ type report struct {
 	Memory      []*memory     `json:"memory,omitempty"`
 	Edges       *proxied      `json:"edges,omitempty"`
 	Guards      []*surcharge  `json:"guards,omitempty"`
+	Fans        *fans         `json:"fans,omitempty"`
 }
 
 func newReport(args string) *report {
@@ -92,6 +93,9 @@ func (r *report) table() string {
 	}
 	if len(r.Guards) > 0 {
 		surcharges(&b, r.Guards)
+	}
+	if r.Fans != nil {
+		r.Fans.table(&b)
 	}
 	return b.String()
 }

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -49,12 +50,22 @@ func serve(ctx context.Context, o *options, questions io.Reader, answers io.Writ
 	if err != nil {
 		return err
 	}
+	fan, err := newFanout(o.serve)
+	if err != nil {
+		return err
+	}
 	failed := make(chan error, 1)
-	go func() { failed <- serveOn(ctx, o, source, ln) }()
+	go func() {
+		if fan != nil {
+			failed <- fan.serve(ctx, source, ln)
+			return
+		}
+		failed <- serveOn(ctx, o, source, ln)
+	}()
 	if _, err := fmt.Fprintln(answers, ln.Addr()); err != nil {
 		return err
 	}
-	go func() { failed <- answer(o, questions, answers) }()
+	go func() { failed <- answer(ctx, o, fan, questions, answers) }()
 	return <-failed
 }
 
@@ -114,6 +125,8 @@ type state struct {
 	Heap       int64  `json:"heap"`  // Go's HeapInuse
 	Stack      int64  `json:"stack"` // Go's StackInuse
 	Goroutines int    `json:"goroutines"`
+	Clients    int    `json:"clients,omitempty"` // of a server that sends to many
+	Slow       int64  `json:"slow,omitempty"`    // that it has closed because they did not keep up
 	Err        string `json:"err,omitempty"`
 }
 
@@ -125,9 +138,10 @@ const (
 	askFreed   = "freed"   // how much, after all garbage went back to the system
 	askProfile = "profile" // from here on, profile the CPU
 	askHeap    = "heap"    // write a heap profile
+	askClients = "clients" // how many there are, and were too slow
 )
 
-func answer(o *options, questions io.Reader, answers io.Writer) error {
+func answer(ctx context.Context, o *options, fan fanout, questions io.Reader, answers io.Writer) error {
 	out := json.NewEncoder(answers)
 	profiling := false
 	defer func() {
@@ -138,7 +152,16 @@ func answer(o *options, questions io.Reader, answers io.Writer) error {
 	for in := bufio.NewScanner(questions); in.Scan(); {
 		var s state
 		var err error
-		switch in.Text() {
+		question := in.Text()
+		if strings.HasPrefix(question, askSay) {
+			s.Err = textOf(answerSay(ctx, fan, question))
+			question = askClients
+		}
+		switch question {
+		case askClients:
+			if fan != nil {
+				s.Clients, s.Slow = fan.stats()
+			}
 		case askCPU:
 			s.CPU, err = cpu()
 		case askGC:
@@ -156,7 +179,7 @@ func answer(o *options, questions io.Reader, answers io.Writer) error {
 		case askHeap:
 			err = writeHeap(o)
 		default:
-			err = fmt.Errorf("no such question: %q", in.Text())
+			err = fmt.Errorf("no such question: %q", question)
 		}
 		if err != nil {
 			s.Err = err.Error()
@@ -166,6 +189,14 @@ func answer(o *options, questions io.Reader, answers io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// textOf is what an error says; "" of none.
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 func (s *state) memory() error {

@@ -36,13 +36,7 @@ type program struct {
 func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{t: t, dir: t.TempDir()}
-	h.oneport, h.ca = filepath.Join(h.dir, "oneport"), filepath.Join(h.dir, "ca.crt")
-	if out, err := exec.Command("go", "build", "-tags", "nomsgpack", "-o", h.oneport, "github.com/oneport-edge/oneport/cmd/oneport").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if out, err := exec.Command(h.oneport, "certs", "--out", h.dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	h.build(t)
 	for i := range h.servers {
 		h.servers[i] = &program{path: h.oneport, args: func(addr string) []string {
 			return []string{"demo", "--certs", h.dir, "--access=false", "--listen", "127.0.0.1:0", "--plaintext", addr}
@@ -50,6 +44,18 @@ func newHouse(t *testing.T) *house {
 		h.servers[i].start(t)
 	}
 	return h
+}
+
+// build makes the binary, and certificates.
+func (h *house) build(t *testing.T) {
+	t.Helper()
+	h.oneport, h.ca = filepath.Join(h.dir, "oneport"), filepath.Join(h.dir, "ca.crt")
+	if out, err := exec.Command("go", "build", "-tags", "nomsgpack", "-o", h.oneport, "github.com/oneport-edge/oneport/cmd/oneport").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := exec.Command(h.oneport, "certs", "--out", h.dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 }
 
 // edge starts what stands before the servers.

@@ -46,13 +46,14 @@ type Conn struct {
 	request *http.Request // nil once reading has begun
 	quiet   sync.Cond     // on mu: writing became false
 	queue   []message
-	queued  int  // bytes in queue
-	writing bool // somebody writes: a caller of Write, or the flusher
-	closing bool // a close frame is queued or was sent: nothing may follow
-	broken  bool // the connection is of no use any more
-	unread  bool // CloseRead: messages are not expected
-	ended   bool // reading has come to its end
-	pinged  bool // waiting for a sign of life
+	first   [1]message // where queue begins
+	queued  int        // bytes in queue
+	writing bool       // somebody writes: a caller of Write, or the flusher
+	closing bool       // a close frame is queued or was sent: nothing may follow
+	broken  bool       // the connection is of no use any more
+	unread  bool       // CloseRead: messages are not expected
+	ended   bool       // reading has come to its end
+	pinged  bool       // waiting for a sign of life
 	ping    *time.Timer
 	hardEnd *time.Timer // cuts the connection off when closing takes too long
 	code    int         // the close code that ended the session, whoever sent it first

@@ -26,6 +26,9 @@
 // many uses Send, and a peer that does not keep up is closed with 1013 when
 // its queue is full, instead of holding up everybody else.
 //
+// What Send leaves is written by a few goroutines for all sessions, by system calls that do not
+// wait; a session whose socket is full gets one of its own until it has caught up.
+//
 // An idle session costs one goroutine (the handler's), a 256-byte read buffer
 // and no write buffer: the handler runs in a goroutine of its own with a small
 // stack, so that net/http's is given back after the handshake.
@@ -37,7 +40,7 @@
 // A client that offers [protocols.InBand] is told when its credential ends, and may show a newer
 // one, over the session itself: neither handlers nor servers elsewhere notice.
 //
-// Locks: Server.mu, then Conn.mu, tunnel.mu or aware.mu; no socket operation under any.
+// Locks: Server.mu, then Conn.mu, tunnel.mu or aware.mu, then pool.mu; no socket operation under any.
 // lane.w, under which a tunnel's socket is written to, comes before aware.mu, and inband.mu before
 // aware.mu and Conn.mu.
 package ws

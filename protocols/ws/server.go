@@ -77,6 +77,7 @@ type Server struct {
 	epoch time.Time // of now
 	mark  [8]byte   // the payload of pings of ours, by which their pongs are known
 	write sync.Pool // gorilla's write buffers: idle sessions have none
+	pool  pool      // writes to sessions that were sent something
 
 	mu       sync.Mutex // guards the fields below
 	open     map[session]struct{}
@@ -159,7 +160,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.U
 	c := &Conn{g: g, stream: t.stream, server: s, opts: opts, ctx: ctx, cancel: cancel, call: call}
 	c.moved.Store(s.now())
 	t.stream.heard = &c.heard
-	t.stream.timeout = opts.WriteTimeout
+	t.stream.timeout, t.stream.whole = opts.WriteTimeout, !opts.Compression
+	t.stream.attach()
 	g.SetReadLimit(opts.ReadLimit)
 	if call != nil {
 		call.Detach()

@@ -6,9 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -185,82 +182,4 @@ func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		t.stream.head = append([]byte(nil), ahead...)
 	}
 	return t.stream, bufio.NewReadWriter(bufio.NewReaderSize(t.stream, 16), brw.Writer), nil
-}
-
-// stream is the byte stream below gorilla.
-type stream struct {
-	net.Conn
-	head    []byte       // read ahead by net/http
-	heard   *atomic.Bool // set when anything arrives: the peer lives
-	timeout time.Duration
-	until   time.Time // the write deadline that is set; only the writer uses it
-
-	mu   sync.Mutex // guards held, and writes while there is one
-	held *[]byte    // what is written waits here for release; nil as a rule
-}
-
-// heldPool has buffers for frames that leave together.
-var heldPool = sync.Pool{New: func() any { return new(make([]byte, 0, gather+2<<10)) }}
-
-// hold has what is written from now on wait for release. Only the writer calls the two.
-func (s *stream) hold() {
-	b, _ := heldPool.Get().(*[]byte)
-	s.mu.Lock()
-	s.held = b
-	s.mu.Unlock()
-}
-
-// release writes what was held. Control frames of others, which gorilla writes at any time,
-// may be among it, and wait.
-func (s *stream) release() (err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := s.held
-	s.held = nil
-	if len(*b) > 0 {
-		_, err = s.Conn.Write(*b)
-	}
-	if *b = (*b)[:0]; cap(*b) <= 4*gather {
-		heldPool.Put(b)
-	}
-	return err
-}
-
-// Write writes p, or holds it.
-func (s *stream) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.held == nil {
-		return s.Conn.Write(p)
-	}
-	*s.held = append(*s.held, p...)
-	return len(p), nil
-}
-
-func (s *stream) Read(p []byte) (int, error) {
-	if len(s.head) > 0 {
-		n := copy(p, s.head)
-		if s.head = s.head[n:]; len(s.head) == 0 {
-			s.head = nil
-		}
-		return n, nil
-	}
-	n, err := s.Conn.Read(p)
-	if n > 0 && s.heard != nil {
-		s.heard.Store(true)
-	}
-	return n, err
-}
-
-// SetWriteDeadline is called by gorilla under its write lock before each
-// frame. A deadline that still leaves most of the timeout is not set anew:
-// that would be the dearest part of writing a small message.
-func (s *stream) SetWriteDeadline(t time.Time) error {
-	if !t.IsZero() && !s.until.IsZero() {
-		if d := t.Sub(s.until); d >= 0 && d < s.timeout/4 {
-			return nil
-		}
-	}
-	s.until = t
-	return s.Conn.SetWriteDeadline(t)
 }

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -35,7 +36,7 @@ func (c *Conn) Write(typ MessageType, p []byte) error {
 		// The common case: nobody else writes, so the caller does.
 		c.writing = true
 		c.mu.Unlock()
-		err := c.put(m)
+		err := c.putAll([]message{m})
 		c.mu.Lock()
 		c.wroteLocked()
 		c.mu.Unlock()
@@ -51,20 +52,11 @@ func (c *Conn) Write(typ MessageType, p []byte) error {
 	return <-done // the writer answers every queued message, one way or the other
 }
 
-// Send queues a message and never waits. The caller must not change p
-// afterwards; one slice may be sent to many. A peer whose queue is full is
-// closed with 1013, and ErrSlowConsumer is returned.
+// Send sends a message and never waits: what the socket does not take at once is written by
+// another goroutine. The caller must not change p afterwards; one slice may be sent to many. A
+// peer whose queue is full is closed with 1013, and ErrSlowConsumer is returned.
 func (c *Conn) Send(typ MessageType, p []byte) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing || c.broken {
-		return ErrClosed
-	}
-	if err := c.enqueueLocked(message{typ: int(typ), data: p}); err != nil {
-		return err
-	}
-	c.startLocked()
-	return nil
+	return c.SendAll(typ, p)
 }
 
 // SendAll is Send for several messages, in order: they leave together, as far as the
@@ -80,8 +72,24 @@ func (c *Conn) SendAll(typ MessageType, ps ...[]byte) error {
 			return err
 		}
 	}
-	c.startLocked()
+	if len(ps) > 0 {
+		c.startLocked()
+	}
 	return nil
+}
+
+// appendFrame appends a whole message in one frame (RFC 6455, 5.2), of a server, which does not mask.
+func appendFrame(b []byte, typ int, p []byte) []byte {
+	b = append(b, 0x80|byte(typ))
+	switch n := len(p); {
+	case n < 126:
+		b = append(b, byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+	}
+	return append(b, p...)
 }
 
 // CloseSlow closes a peer that does not keep up with its messages, as Send does when its
@@ -133,6 +141,9 @@ func (c *Conn) enqueueLocked(m message) error {
 		c.slowLocked()
 		return ErrSlowConsumer
 	}
+	if c.queue == nil {
+		c.queue = c.first[:0] // most often there is no second one
+	}
 	c.queue = append(c.queue, m)
 	c.queued += len(m.data)
 	return nil
@@ -155,9 +166,15 @@ func (c *Conn) dropLocked(err error) {
 	c.queue, c.queued = nil, 0
 }
 
-// startLocked starts a writer for the queue if nobody writes.
+// startLocked has somebody write the queue if nobody writes.
 func (c *Conn) startLocked() {
-	if !c.writing {
+	switch {
+	case c.writing:
+		return
+	case c.quickLocked():
+		c.writing = true
+		c.server.pool.add(c)
+	default:
 		c.writing = true
 		go c.flush() // ends when the queue is empty; end waits for that
 	}
@@ -173,11 +190,18 @@ func (c *Conn) wroteLocked() {
 	c.quiet.Signal()
 }
 
-// flush writes the queue until it is empty. What has come meanwhile leaves together, up
-// to gather bytes in one system call and, with TLS, in one record.
+// flush writes the queue until it is empty, and waits for the peer. What has come meanwhile
+// leaves together, up to gather bytes in one system call and, with TLS, in one record.
 func (c *Conn) flush() {
+	err := c.stream.settle() // what a caller of Send has left
+	if err != nil {
+		c.abort()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err != nil {
+		c.dropLocked(err)
+	}
 	var batch []message
 	for len(c.queue) > 0 {
 		batch = c.takeLocked(batch[:0])
@@ -223,10 +247,45 @@ func (c *Conn) takeLocked(batch []message) []message {
 // mostHeader is how long a frame's header may be that a server sends.
 const mostHeader = 10
 
-// putAll writes messages together.
+// putAll writes messages together, and waits for the socket. Only the writer calls it.
 func (c *Conn) putAll(batch []message) error {
-	if one := &batch[0]; len(batch) == 1 && (len(one.data) <= writeBuffer-mostHeader || len(one.data) > gather) {
-		return c.put(*one) // gorilla writes what does not fit its buffer in two pieces
+	one := &batch[0]
+	switch {
+	case one.typ == websocket.CloseMessage || len(batch) == 1 && len(one.data) > gather:
+		return c.put(*one) // gorilla writes large ones without a copy, in two pieces
+	case !c.stream.whole:
+		return c.putHeld(batch)
+	}
+	_, err := c.putFrames(batch, true)
+	return err
+}
+
+// putFrames writes messages of at most about gather bytes together. Without wait it may
+// leave some to be flushed.
+func (c *Conn) putFrames(batch []message, wait bool) (kept bool, err error) {
+	b, _ := heldPool.Get().(*[]byte)
+	size := 0
+	for i := range batch {
+		*b = appendFrame(*b, batch[i].typ, batch[i].data)
+		size += len(batch[i].data)
+	}
+	kept, err = c.stream.put(*b, wait)
+	giveBack(b)
+	switch {
+	case err == nil:
+		c.mu.Lock()
+		c.sent += int64(size)
+		c.mu.Unlock()
+	case !errors.Is(err, ErrClosed): // gorilla answered the peer's close meanwhile
+		c.abort()
+	}
+	return kept, err
+}
+
+// putHeld is putAll for messages that gorilla compresses.
+func (c *Conn) putHeld(batch []message) error {
+	if len(batch) == 1 && len(batch[0].data) <= writeBuffer-mostHeader {
+		return c.put(batch[0])
 	}
 	c.stream.hold()
 	for _, m := range batch {

@@ -1,7 +1,9 @@
 package broadcast
 
 import (
+	"bytes"
 	"encoding/json"
+	"hash/maphash"
 	"sync"
 
 	broadcastv1 "github.com/oneport-edge/oneport/proto/oneport/broadcast/v1"
@@ -9,7 +11,7 @@ import (
 
 // event is what one-way subscribers get of a push of centrifuge's. It is made once and shared.
 type event struct {
-	src     []byte // the push; while it is held nothing else can be at its place
+	src     []byte // the push
 	channel string
 	pub     *Publication
 	join    *Client
@@ -86,9 +88,9 @@ func (p *pushed) publication() *Publication {
 	return &Publication{Offset: p.Offset, Data: p.Data, Tags: p.Tags, Publisher: p.Info}
 }
 
-// lastEvents is how many pushes are remembered. One is enough for a channel; several
-// channels are busy at once.
-const lastEvents = 64
+// lastEvents is how many pushes are remembered: a burst has several, and several channels are
+// busy at once.
+const lastEvents = 256
 
 // decode gives the event of a push, which many subscribers get one after the other. It is nil
 // if it is nothing to them.
@@ -96,8 +98,8 @@ func (h *Hub) decode(p []byte) *event {
 	if len(p) == 0 {
 		return nil
 	}
-	last := &h.last[len(p)%lastEvents]
-	if e := last.Load(); e != nil && len(e.src) == len(p) && &e.src[0] == &p[0] {
+	last := &h.last[maphash.Bytes(h.seed, p)%lastEvents]
+	if e := last.Load(); e != nil && bytes.Equal(e.src, p) { // most often the same slice, which is found at once
 		return e
 	}
 	e := decode(p)

@@ -189,7 +189,12 @@ type socket struct {
 }
 
 // Write implements centrifuge.Transport.
-func (t *socket) Write(p []byte) error { return t.WriteMany(p) }
+func (t *socket) Write(p []byte) error {
+	if e := t.hub.decode(p); e != nil && !e.over && e.begin == nil {
+		return t.c.Send(ws.Text, e.text)
+	}
+	return t.WriteMany(p)
+}
 
 // WriteMany implements centrifuge.Transport.
 func (t *socket) WriteMany(ps ...[]byte) error {

@@ -63,6 +63,8 @@ func codeOf(err error) codes.Code {
 		return codes.ResourceExhausted
 	case errors.Is(err, ErrMalformed):
 		return codes.InvalidArgument
+	case errors.Is(err, ErrAway): // whatever Redis' client says of it: that it was waited for too long is one of the ways
+		return codes.Unavailable
 	case errors.Is(err, context.Canceled):
 		return codes.Canceled
 	case errors.Is(err, context.DeadlineExceeded):

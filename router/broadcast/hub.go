@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,7 @@ type Hub struct {
 	rules atomic.Pointer[rules]
 	log   *slog.Logger
 	last  [lastEvents]atomic.Pointer[event] // what was decoded last: all subscribers get the same
+	seed  maphash.Seed                      // of places in last
 	slow  atomic.Int64
 	using chan struct{} // a place for each call that waits for the broker
 
@@ -128,7 +130,7 @@ func New(o Options) (*Hub, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{opts: o, log: o.Log, using: make(chan struct{}, mostUsing), streams: map[*feed]struct{}{}}
+	h := &Hub{opts: o, log: o.Log, seed: maphash.MakeSeed(), using: make(chan struct{}, mostUsing), streams: map[*feed]struct{}{}}
 	h.rules.Store(r)
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	if o.Redis == nil {

@@ -110,8 +110,9 @@ type reply struct {
 			Data   json.RawMessage `json:"data"`
 			Offset uint64          `json:"offset"`
 		} `json:"pub"`
-		Join  json.RawMessage `json:"join"`
-		Leave json.RawMessage `json:"leave"`
+		Join        json.RawMessage `json:"join"`
+		Leave       json.RawMessage `json:"leave"`
+		Unsubscribe json.RawMessage `json:"unsubscribe"`
 	} `json:"push"`
 	Subscribe struct {
 		Offset       uint64 `json:"offset"`

@@ -84,7 +84,7 @@ func identity(ctx context.Context) (*protocols.Identity, *centrifuge.Credentials
 func (h *Hub) connecting(ctx context.Context, e centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
 	_, who := identity(ctx)
 	reply := centrifuge.ConnectReply{
-		Credentials: who, MaxMessagesInFrame: maxFrame, WriteDelay: h.opts.Gather,
+		Credentials: who, MaxMessagesInFrame: maxFrame, WriteDelay: h.opts.Gather, WriteWithTimer: h.opts.Gather > 0,
 	}
 	if f, ok := e.Transport.(interface {
 		subscriptions() map[string]centrifuge.SubscribeOptions
