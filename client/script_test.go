@@ -32,6 +32,7 @@ type script struct {
 	over  chan struct{} // closed at the end of the test
 	steps []step
 	begun time.Time
+	work  sync.WaitGroup // steps
 
 	mu    sync.Mutex // guards the fields below
 	tries []time.Duration
@@ -50,6 +51,7 @@ func newScript(t *testing.T, steps ...step) *script {
 		close(s.over)
 		srv.Close()
 		<-done
+		s.work.Wait()
 	})
 	return s
 }
@@ -68,6 +70,8 @@ func (s *script) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.work.Add(1)
+	defer s.work.Done()
 	s.mu.Lock()
 	s.heads, s.urls = append(s.heads, r.Header), append(s.urls, r.URL.String())
 	next := s.step()
@@ -141,13 +145,22 @@ func stays(s *script, c *websocket.Conn) {
 // closes ends a WebSocket with a code after d.
 func closes(code int, reason string, after time.Duration) step {
 	return upgraded(func(_ *script, c *websocket.Conn) {
+		read := make(chan struct{})
+		go func() {
+			defer close(read)
+			for {
+				if _, _, err := c.ReadMessage(); err != nil {
+					return
+				}
+			}
+		}()
 		time.Sleep(after)
 		msg := websocket.FormatCloseMessage(code, reason)
 		if code == closeNoStatus {
 			msg = nil
 		}
 		_ = c.WriteControl(websocket.CloseMessage, msg, time.Now().Add(time.Second))
-		_, _, _ = c.ReadMessage()
+		<-read
 	})
 }
 
@@ -201,7 +214,9 @@ func (st *story) String() string {
 }
 
 // running is a socket in Run, which is closed at the end of the test.
-func running(s *Socket) (st *story, ended chan error) {
+func running(t *testing.T, s *Socket) (st *story, ended chan error) {
+	t.Helper()
+	t.Cleanup(func() { s.Close() })
 	st, ended = new(story), make(chan error, 1)
 	s.OnState(st.hear)
 	go func() { ended <- s.Run(context.Background()) }()

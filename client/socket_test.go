@@ -48,7 +48,7 @@ func TestCloseCodes(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				srv := newScript(t, closes(tc.code, tc.reason, 0), upgraded(stays))
 				s := srv.client(Options{}).WebSocket("/ws", SocketOptions{})
-				st, ended := running(s)
+				st, ended := running(t, s)
 				time.Sleep(time.Minute)
 				if got := st.String(); got != tc.want {
 					t.Errorf("got %s\nwant %s", got, tc.want)
@@ -90,7 +90,7 @@ func TestWithoutCloseFrame(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				srv := newScript(t, tc.first, upgraded(stays))
 				s := srv.client(Options{}).WebSocket("/ws", SocketOptions{})
-				st, ended := running(s)
+				st, ended := running(t, s)
 				time.Sleep(20 * time.Second)
 				if got := st.String(); got != tc.want {
 					t.Errorf("got %s\nwant %s", got, tc.want)
@@ -145,7 +145,7 @@ func TestHandshakeAnswers(t *testing.T) {
 				}
 				srv := newScript(t, first, upgraded(stays))
 				s := srv.client(Options{}).WebSocket("/ws", SocketOptions{})
-				st, ended := running(s)
+				st, ended := running(t, s)
 				time.Sleep(10 * time.Minute)
 				if got := st.String(); got != tc.want {
 					t.Errorf("got %s\nwant %s", got, tc.want)
@@ -165,7 +165,7 @@ func TestBackoffGrowsAndEnds(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		srv := newScript(t, refused)
 		s := srv.client(Options{}).WebSocket("/ws", SocketOptions{})
-		st, ended := running(s)
+		st, ended := running(t, s)
 		err := <-ended
 		if !errors.Is(err, ErrGaveUp) || !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("Run: %v", err)
@@ -178,7 +178,7 @@ func TestBackoffGrowsAndEnds(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		srv := newScript(t, refused)
 		s := srv.client(Options{}).WebSocket("/ws", SocketOptions{Backoff: Backoff{Base: 100 * time.Millisecond, Max: time.Second, Tries: -1}})
-		_, ended := running(s)
+		_, ended := running(t, s)
 		time.Sleep(time.Hour)
 		if s.State() == Failed || len(srv.tries) < 3600 {
 			t.Errorf("%v after %d tries, want no end", s.State(), len(srv.tries))
@@ -200,7 +200,7 @@ func TestHealthyConnectionBeginsAgain(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			srv := newScript(t, refused, refused, closes(1012, "", tc.last), upgraded(stays))
 			s := srv.client(Options{}).WebSocket("/ws", SocketOptions{})
-			st, ended := running(s)
+			st, ended := running(t, s)
 			time.Sleep(2 * time.Minute)
 			if got := st.String(); got != tc.want {
 				t.Errorf("after %v: got %s\nwant %s", tc.last, got, tc.want)
