@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"syscall"
@@ -226,4 +227,19 @@ func running(t *testing.T, s *Socket) (st *story, ended chan error) {
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, f)
+}
+
+// queries is what try i asked for.
+func (s *script) queries(t *testing.T, i int) url.Values {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i >= len(s.urls) {
+		t.Fatalf("there was no try %d", i)
+	}
+	u, err := url.Parse(s.urls[i])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Query()
 }

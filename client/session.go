@@ -192,8 +192,8 @@ func (n *session) read() {
 			n.ended = n.why(err)
 			return
 		}
-		m := Message{Kind(kind), data}
-		if n.own(m, first) || !n.s.take(m) {
+		m := Message{Kind: Kind(kind), Data: data}
+		if n.own(m, first) || !n.s.take(&m) {
 			continue
 		}
 		select {

@@ -191,6 +191,7 @@ func TestOnConnect(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		srv := newScript(t, upgraded(stays), upgraded(func(_ *script, c *websocket.Conn) {
 			_, _, _ = c.ReadMessage()
+			time.Sleep(time.Second)
 		}), upgraded(stays))
 		n := 0
 		s := srv.client(Options{}).WebSocket("/ws", SocketOptions{OnConnect: func(_ context.Context, write func(Kind, []byte) error) error {
@@ -200,16 +201,16 @@ func TestOnConnect(t *testing.T) {
 			return write(Text, fmt.Append(nil, "subscribe ", n))
 		}})
 		st, ended := running(t, s)
+		time.Sleep(time.Minute)
 		if err := s.Write(t.Context(), Text, []byte("after it")); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(time.Minute)
 		s.Close()
 		<-ended
 		if got := st.String(); got != "connecting 1s connecting connected 2s connecting connected closing disconnected" {
 			t.Error(got)
 		}
-		if got := strings.Join(srv.notes, ","); got != "close 1006,subscribe 3,close 1000" {
+		if got := strings.Join(srv.notes, ","); got != "close 1006,subscribe 3,after it,close 1000" {
 			t.Errorf("the server heard %s", got)
 		}
 	})

@@ -34,6 +34,8 @@ const (
 type Message struct {
 	Kind Kind
 	Data []byte
+
+	news *Delivery // of a Subscription: what it means
 }
 
 // SocketOptions of a socket. The zero value will do.
@@ -69,10 +71,10 @@ type SocketOptions struct {
 type Socket struct {
 	c      *Client
 	opts   SocketOptions
-	target func() string      // path and query of a handshake
-	take   func(Message) bool // sees each message first, in its order; false keeps it from Read
-	queue  chan Message       // for Read
-	done   chan struct{}      // closed when Run has returned, or never will
+	target func() string       // path and query of a handshake
+	take   func(*Message) bool // sees each message first, in its order; false keeps it from Read
+	queue  chan Message        // for Read
+	done   chan struct{}       // closed when Run has returned, or never will
 
 	mu      sync.Mutex // guards the fields below
 	state   State
@@ -99,7 +101,7 @@ func (c *Client) WebSocket(path string, o SocketOptions) *Socket {
 	return &Socket{
 		c: c, opts: o,
 		target: func() string { return path },
-		take:   func(Message) bool { return true },
+		take:   func(*Message) bool { return true },
 		queue:  make(chan Message, o.Queue),
 		done:   make(chan struct{}),
 		change: make(chan struct{}),
