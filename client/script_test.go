@@ -52,6 +52,7 @@ func newScript(t *testing.T, steps ...step) *script {
 		close(s.over)
 		srv.Close()
 		<-done
+		synctest.Wait() // all that will begin has begun
 		s.work.Wait()
 	})
 	return s
@@ -85,6 +86,14 @@ func (s *script) notef(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.notes = append(s.notes, fmt.Sprintf(format, args...))
+}
+
+// heard is what was noted, once all steps have come as far as they do.
+func (s *script) heard() string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.notes, ",")
 }
 
 // answers is a step with a status, and fields as "Name: value".

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -102,8 +101,8 @@ func TestClose(t *testing.T) {
 				if err := <-ended; err != nil && name != "failed" {
 					t.Errorf("Run: %v", err)
 				}
-				if name == "connected" && strings.Join(srv.notes, ",") != "close 1000" {
-					t.Errorf("the server heard %v", srv.notes)
+				if name == "connected" && srv.heard() != "close 1000" {
+					t.Errorf("the server heard %v", srv.heard())
 				}
 				if _, err := s.Read(t.Context()); err == nil {
 					t.Error("Read gave no error")
@@ -151,7 +150,7 @@ func TestWriteWaits(t *testing.T) {
 		}
 		s.Close()
 		<-ended
-		if got := strings.Join(srv.notes, ","); got != "hello,close 1000" {
+		if got := srv.heard(); got != "hello,close 1000" {
 			t.Errorf("the server heard %s", got)
 		}
 	})
@@ -210,7 +209,7 @@ func TestOnConnect(t *testing.T) {
 		if got := st.String(); got != "connecting 1s connecting connected 2s connecting connected closing disconnected" {
 			t.Error(got)
 		}
-		if got := strings.Join(srv.notes, ","); got != "close 1006,subscribe 3,after it,close 1000" {
+		if got := srv.heard(); got != "close 1006,subscribe 3,after it,close 1000" {
 			t.Errorf("the server heard %s", got)
 		}
 	})
