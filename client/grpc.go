@@ -80,7 +80,10 @@ func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *g
 	if !c.renewed(ctx, err, used) {
 		return err
 	}
-	return invoke(ctx, method, req, reply, cc, opts...)
+	if err = invoke(ctx, method, req, reply, cc, opts...); status.Code(err) == codes.Unauthenticated {
+		c.tokens.doubt()
+	}
+	return err
 }
 
 // renewed reports whether err was for a token that has a successor now.
@@ -89,7 +92,7 @@ func (c *Client) renewed(ctx context.Context, err error, used *tokenOf) bool {
 	if status.Code(err) != codes.Unauthenticated || old == "" {
 		return false
 	}
-	token, err := c.tokens.renew(ctx, old)
+	token, err := c.tokens.replace(ctx, old)
 	return err == nil && token != old
 }
 

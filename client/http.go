@@ -71,14 +71,14 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	again := r.Clone(r.Context())
 	if r.Body != nil && r.Body != http.NoBody {
 		if r.GetBody == nil {
-			_, _ = c.tokens.renew(r.Context(), token) // for the next request; this one has its answer
+			_, _ = c.tokens.replace(r.Context(), token) // for the next request; this one has its answer
 			return res, nil
 		}
 		if again.Body, err = r.GetBody(); err != nil {
 			return res, nil //nolint:nilerr // the answer stands: it cannot be asked again
 		}
 	}
-	newer, err := c.tokens.renew(r.Context(), token)
+	newer, err := c.tokens.replace(r.Context(), token)
 	if err != nil || newer == token {
 		if again.Body != nil {
 			_ = again.Body.Close() // it was not read
@@ -87,7 +87,10 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	_, _ = io.CopyN(io.Discard, res.Body, 4<<10) // so that HTTP/1 can use the connection again
 	_ = res.Body.Close()                         // the answer that counts is the next
-	return c.own.RoundTrip(with(again, newer))
+	if res, err = c.own.RoundTrip(with(again, newer)); err == nil && res.StatusCode == http.StatusUnauthorized {
+		c.tokens.doubt()
+	}
+	return res, err
 }
 
 // with is r with a token: a RoundTripper may not change what it is given.

@@ -286,3 +286,27 @@ func TestNewRefusesAddresses(t *testing.T) {
 		c.Close()
 	}
 }
+
+// Who refuses whatever the token does not have one fetched for each call.
+func TestIssuerIsLeftInPeace(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/never", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	h, port, _ := listen(t, mux)
+	var fetched atomic.Int64
+	c, err := client.New(client.Options{Addr: port.Addr().String(), TLS: port.TLS(), Token: func(context.Context) (string, error) {
+		h.good.Store(fetched.Add(1))
+		return fmt.Sprint("t", h.good.Load()), nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 20 {
+		if res, _ := post(t, c, "https://"+port.Addr().String()+"/never", nil); res.StatusCode != http.StatusUnauthorized {
+			t.Error(res.Status)
+		}
+	}
+	if n := fetched.Load(); n != 2 {
+		t.Errorf("%d tokens were fetched, want the first and one more", n)
+	}
+}

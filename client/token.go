@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // ErrNoToken is what Options.Token wraps when it will have no token later either,
@@ -17,8 +18,31 @@ type tokens struct {
 	fetch func(context.Context) (string, error) // nil: calls carry no token
 	turn  chan struct{}                         // held by who fetches: one at a time
 
-	mu      sync.Mutex // guards the field below
+	mu      sync.Mutex // guards the fields below
 	current string
+	doubted time.Time // when a call was refused with a token that had just been fetched for it
+}
+
+// doubtFor is how long a call that is refused does not have a token fetched, after one
+// was refused with a new one: it is not the token then, and who issues it is left in peace.
+const doubtFor = 10 * time.Second
+
+// replace is renew for a call, which may be refused whatever its token.
+func (t *tokens) replace(ctx context.Context, old string) (string, error) {
+	t.mu.Lock()
+	now, calm := t.current, time.Since(t.doubted) < doubtFor
+	t.mu.Unlock()
+	if calm && now == old {
+		return old, nil
+	}
+	return t.renew(ctx, old)
+}
+
+// doubt notes that a call was refused again, with a newer token.
+func (t *tokens) doubt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubted = time.Now()
 }
 
 func newTokens(fetch func(context.Context) (string, error)) *tokens {

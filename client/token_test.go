@@ -239,3 +239,39 @@ func TestInBandIsFenced(t *testing.T) {
 		})
 	}
 }
+
+// Whatever comes first and then: what the mode does not know reaches the application.
+func FuzzInBand(f *testing.F) {
+	f.Add(`{"oneport":"session","id":"1","expires_in":3600}`, `{"oneport":"token-expires","in":60}`)
+	f.Add(`{"oneport":"session"}`, `{"oneport":"refused","reason":"try-again-later"}`)
+	f.Add(`hello`, `{"oneport":"refreshed"}`)
+	f.Add(`{"oneport":{}}`, `{"oneport":`)
+	f.Fuzz(func(t *testing.T, first, then string) {
+		n := &session{s: (&Client{}).WebSocket("/", SocketOptions{})}
+		n.inband.begin("t1")
+		on := n.own(Message{Kind: Text, Data: []byte(first)}, true)
+		if on && !strings.HasPrefix(first, string(inBandMark)) {
+			t.Errorf("%q began the mode", first)
+		}
+		took := n.own(Message{Kind: Text, Data: []byte(then)}, false)
+		if took && (!on || !strings.HasPrefix(then, string(inBandMark))) {
+			t.Errorf("%q was taken behind %q", then, first)
+		}
+		if n.own(Message{Kind: Binary, Data: []byte(then)}, false) {
+			t.Errorf("%q was taken, and is binary", then)
+		}
+	})
+}
+
+// Whatever a server says, it is a time within bounds.
+func FuzzRetryAfter(f *testing.F) {
+	for _, v := range []string{"", "0", "120", "-1", "1e9", "99999999999999999999", "Sat, 01 Jan 2000 00:00:30 GMT", "soon"} {
+		f.Add(v)
+	}
+	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, v string) {
+		if d := retryAfter(http.Header{"Retry-After": {v}}, now); d < 0 || d > mostRetryAfter {
+			t.Errorf("%q is %v", v, d)
+		}
+	})
+}
