@@ -29,7 +29,7 @@ type Options struct {
 	// long as its context allows, and is called by one goroutine at a time. An error is
 	// temporary, unless it wraps ErrNoToken. nil: calls carry no token.
 	Token func(context.Context) (string, error)
-	// Dial opens connections to Addr. nil is a net.Dialer, and what HTTPS_PROXY says.
+	// Dial opens connections to Addr, and returns when its context ends. nil is a net.Dialer, and what HTTPS_PROXY says.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// GRPC is added to the options of the gRPC connection.
 	GRPC []grpc.DialOption
