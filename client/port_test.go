@@ -269,6 +269,21 @@ func TestGRPCStreams(t *testing.T) {
 	}
 }
 
+// A unary call is made once more with a newer token, and with no other.
+func TestGRPCOnceMore(t *testing.T) {
+	h, _, c := listen(t, http.NewServeMux())
+	echo := echov1.NewEchoClient(c.GRPC())
+	for round := range 3 {
+		if _, err := echo.Unary(t.Context(), &echov1.UnaryRequest{}); err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
+		if got := h.issued.Load(); got != int64(round)+1 {
+			t.Errorf("round %d: %d tokens were fetched", round, got)
+		}
+		h.expire()
+	}
+}
+
 // Addresses that are none.
 func TestNewRefusesAddresses(t *testing.T) {
 	for _, addr := range []string{"", ":443", "a b:443", "https://example.com", "example.com/path", "user@example.com:443"} {

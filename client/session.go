@@ -32,6 +32,7 @@ type session struct {
 	ended  error         // why, once over is closed
 	silent atomic.Bool   // the server is dead, and the connection was closed for that
 	parked atomic.Bool   // the queue is full, and nothing is read
+	broken atomic.Bool   // a write has failed, which the reader may not know yet
 	work   sync.WaitGroup
 	inband inband
 }
@@ -271,11 +272,15 @@ func (n *session) send(ctx context.Context, k Kind, p []byte) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if n.ctx.Err() != nil {
+	if n.ctx.Err() != nil || n.broken.Load() {
 		return errGone
 	}
 	_ = n.ws.SetWriteDeadline(time.Now().Add(writeWithin)) // gorilla notes it, and has no error
-	if err := n.ws.WriteMessage(int(k), p); err != nil {
+	switch err := n.ws.WriteMessage(int(k), p); {
+	case errors.Is(err, websocket.ErrCloseSent):
+		return errGone
+	case err != nil:
+		n.broken.Store(true)
 		n.heard.drop() // part of a frame may have left
 		return fmt.Errorf("client: write: %w", err)
 	}

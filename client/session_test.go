@@ -214,3 +214,37 @@ func TestOnConnect(t *testing.T) {
 		}
 	})
 }
+
+// A server that takes nothing loses the connection after 10 s; who waits for their turn may go earlier.
+func TestWriteToDeafServer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		deaf := upgraded(func(s *script, _ *websocket.Conn) { <-s.over })
+		srv := newScript(t, deaf, upgraded(stays))
+		s := srv.client(Options{}).WebSocket("/ws", SocketOptions{Ping: -1})
+		st, ended := running(t, s)
+		time.Sleep(time.Second)
+		large := make(chan error, 1)
+		go func() { large <- s.Write(t.Context(), Binary, make([]byte, 1<<20)) }()
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.Write(ctx, Text, []byte("hello")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the second: %v", err)
+		}
+		begun := time.Now()
+		if err := <-large; err == nil || time.Since(begun) != 8*time.Second {
+			t.Errorf("the first: %v after %v more", err, time.Since(begun))
+		}
+		if err := s.Write(t.Context(), Text, []byte("again")); err != nil {
+			t.Error(err)
+		}
+		s.Close()
+		<-ended
+		if got := st.String(); got != "connecting connected 1s connecting connected closing disconnected" {
+			t.Error(got)
+		}
+		if got := srv.heard(); got != "again,close 1000" {
+			t.Errorf("the server heard %s", got)
+		}
+	})
+}

@@ -210,3 +210,18 @@ func TestHealthyConnectionBeginsAgain(t *testing.T) {
 		})
 	}
 }
+
+// With Again, 1000 is a close like others.
+func TestAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		srv := newScript(t, closes(1000, "", 0), upgraded(stays))
+		s := srv.client(Options{}).WebSocket("/ws", SocketOptions{Again: true})
+		st, ended := running(t, s)
+		time.Sleep(time.Minute)
+		if got := st.String(); got != "connecting connected 1s connecting connected" {
+			t.Error(got)
+		}
+		s.Close()
+		<-ended
+	})
+}
