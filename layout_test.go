@@ -97,6 +97,7 @@ var mayImport = []struct {
 	{"router/redisstore", []string{"router/limit"}, "it implements the stores that policies declare; nothing else is to link a Redis client"},
 	{"router/broadcast", []string{"protocols", "protocols/ws", "router/redisstore", "proto/oneport/broadcast/v1"}, "a handler of sessions, requests and calls; where Redis is, redisstore reads"},
 	{"router", []string{"protocols/", "certs", "router/upstream"}, "router knows wires and policies both"},
+	{"client", []string{"proto/"}, "a client needs no server: of this module it links what is generated, and nothing else"},
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
 	{"internal/systemd", nil, "a service manager knows nothing of what the service serves"},
 	{"internal/edge", []string{"internal/systemd", "router", "router/", "protocols/", "certs", "certs/", "proto/"}, "assembles everything for the binary"},
