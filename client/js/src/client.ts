@@ -50,7 +50,7 @@ export class Client {
     if (res.status !== 401 || token === undefined || init.body instanceof ReadableStream) return res
     const newer = await this.#tokens.get(token)
     if (newer === token) return res
-    await res.body?.cancel()
+    void res.body?.cancel().catch(() => undefined)
     return this.#once(url, init, newer)
   }
 
@@ -88,7 +88,7 @@ export class Client {
         // The caller's signal holds for the body too; ours, until the head is there.
         const abort = new AbortController()
         signal.addEventListener('abort', () => abort.abort(signal.reason))
-        outer?.addEventListener('abort', () => abort.abort(outer.reason))
+        outer?.addEventListener('abort', () => abort.abort(outer.reason), { once: true })
         return this.#env.fetch(url, { ...init, headers, signal: abort.signal })
       },
       outer,

@@ -122,6 +122,7 @@ export class Link {
       ws.onerror = () => undefined // onclose follows
       ws.onclose = ({ code, reason }) => {
         const err = new CloseError(code ?? 1006, String(reason ?? ''), opened)
+        this.#ws = undefined
         reject(err)
         this.#end(err)
       }
