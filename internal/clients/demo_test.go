@@ -51,6 +51,7 @@ func TestClients(t *testing.T) {
 	t.Run("guards", d.guards)
 	t.Run("mapping", d.mapping)
 	t.Run("late", d.late)
+	t.Run("client/js", d.clientJS)
 	t.Run("planted", d.planted)
 	t.Run("whoami", d.whoami)
 	t.Run("drain", d.drain)

@@ -14,7 +14,8 @@
 // has guards: every way to be refused, in the words of each protocol, every place
 // where a token may stand, and sessions that end with their tokens. Another is sent
 // tokens wherever they fit, and neither what it prints nor what its servers
-// get may have them.
+// get may have them. A third is ended and started again under client/js, in node and in
+// Chromium, whose own tests run before.
 //
 // The rule: a script that finds something wrong with oneport is not made to
 // accept it.

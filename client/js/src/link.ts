@@ -38,8 +38,8 @@ interface Owner {
 }
 
 /** offersInBand is whether a socket offers oneport.auth.v1: messages that begin as its own are not sent then. */
-export function offersInBand(o: SocketOptions, tokens: Tokens): boolean {
-  return !o.anonymous && (o.inBand ?? tokens.source !== undefined)
+export function offersInBand(o: SocketOptions): boolean {
+  return o.inBand === true && !o.anonymous
 }
 
 /** Link is one try to connect, and the connection that comes of it. */
@@ -88,7 +88,7 @@ export class Link {
     const url = new URL(urls.socket())
     if (!options.anonymous) {
       this.#token = await this.tokens.get(stale)
-      if (offersInBand(options, this.tokens)) protocols.push(inBandName)
+      if (offersInBand(options)) protocols.push(inBandName)
       if (urls.ticket !== undefined) {
         url.searchParams.set('ticket', await ticketFrom(this.env, urls.ticket, this.token, signal))
       } else if (this.token !== undefined) {
@@ -138,7 +138,7 @@ export class Link {
 
   /** send sends an application's message. */
   send(data: Data): void {
-    if (reserved(data) && offersInBand(this.owner.options, this.tokens)) throw new TypeError('oneport: a message that begins with {"oneport": would be taken by the port')
+    if (reserved(data) && offersInBand(this.owner.options)) throw new TypeError('oneport: a message that begins with {"oneport": would be taken by the port')
     this.#raw(data)
   }
 

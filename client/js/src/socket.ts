@@ -45,7 +45,7 @@ export interface SocketOptions {
   ticket?: string
   /** Sends no token, for servers that know nothing of it: no ticket, no subprotocol. */
   anonymous?: boolean
-  /** Whether to offer oneport.auth.v1. Unless given: if the client has a token. A server that takes none of the subprotocols it is offered is refused by browsers. */
+  /** Offers oneport.auth.v1, to take newer tokens to the server on the open connection. Off unless given: browsers refuse a server that takes none of the subprotocols it is offered. */
   inBand?: boolean
   backoff?: Partial<Backoff>
   /** Has it come back also after close code 1000 (or none) of the server, which ends it otherwise. */
@@ -120,7 +120,7 @@ export class Socket extends Emitter<SocketEvents> {
    * when it ends may be lost. It throws when the queue is full, and after the end.
    */
   send(data: Data): void {
-    if (reserved(data) && offersInBand(this.#o, this.tokens)) throw new TypeError('oneport: a message that begins with {"oneport": would be taken by the port')
+    if (reserved(data) && offersInBand(this.#o)) throw new TypeError('oneport: a message that begins with {"oneport": would be taken by the port')
     const size = sizeOf(data)
     const link = this.#link
     if (this.#state === 'connected' && link !== undefined) {

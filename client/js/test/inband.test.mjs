@@ -9,7 +9,7 @@ const expires = '{"oneport":"token-expires","in":60}'
 /** begun is a socket in the mode, or not: first is what its server says first. */
 async function begun(first = session, token) {
   let n = 0
-  const r = rig({ token: token ?? (() => `t${++n}`), options: { protocols: ['chat'] } })
+  const r = rig({ token: token ?? (() => `t${++n}`), options: { protocols: ['chat'], inBand: true } })
   r.got = []
   r.refreshes = []
   r.socket.on('message', (data) => r.got.push(data))

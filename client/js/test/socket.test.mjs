@@ -116,11 +116,11 @@ test('each close code', async (t) => {
     const { clock, server, socket } = rig({ token: () => `t${++n}` })
     socket.open()
     await settle()
-    assert.deepEqual(server.last.protocols, ['oneport.auth.v1', 'bearer', 't1'])
+    assert.deepEqual(server.last.protocols, ['bearer', 't1'])
     server.last.end(1008, 'token-expired')
     await clock.advance(1000)
     assert.equal(socket.state, 'connected')
-    assert.deepEqual(server.last.protocols, ['oneport.auth.v1', 'bearer', 't2'])
+    assert.deepEqual(server.last.protocols, ['bearer', 't2'])
   })
 })
 
@@ -138,7 +138,7 @@ test('a ticket first', async (t) => {
     assert.equal(server.requests[0].init.method, 'POST')
     assert.equal(server.requests[0].init.headers.authorization, 'Bearer t1')
     assert.equal(server.last.url, 'wss://api.test/ws?room=1&ticket=T')
-    assert.deepEqual(server.last.protocols, ['chat', 'oneport.auth.v1'])
+    assert.deepEqual(server.last.protocols, ['chat'])
   })
   await t.test('401: once more with a newer token, at once', async () => {
     const { clock, server, socket, states } = rig({ token: tokens(), options: { ticket: '/ticket' }, answers: [json({}, 401), ticket] })
