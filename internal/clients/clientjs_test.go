@@ -40,7 +40,7 @@ routes:
 // clientJS runs client/js: its own tests, and then against a port that is ended and started
 // again under it, in node and in Chromium at once.
 func (d *demo) clientJS(t *testing.T) {
-	t.Logf("\n%s", d.run(t, 2*time.Minute, "npm", "--prefix", "../../client/js", "test"))
+	t.Logf("\n%s", d.run(t, 3*time.Minute, "npm", "--prefix", "../../client/js", "test"))
 
 	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
