@@ -24,7 +24,7 @@ func TestChat(t *testing.T) {
 	dir := t.TempDir()
 	c := &chat{demo: demo{certs: filepath.Join(dir, "certs")}, program: filepath.Join(dir, "chat"), redis: redisServer(t)}
 	c.run(t, 5*time.Minute, "go", "build", "-tags", "nomsgpack", "-o", c.program, "github.com/oneport-edge/oneport/examples/chat")
-	one, two := freePort(t), freePort(t)
+	one, two := freeAddr(t), freePort(t)
 	c.serve(t, one)
 	second := c.serve(t, two)
 	c.addr, c.plain = one, one // a plaintext port is not asked for
@@ -77,8 +77,8 @@ func dial(t *testing.T, network, addr string) {
 	}
 }
 
-// freePort is an address that nobody listens on: an instance that was killed has to come back to its own.
-func freePort(t *testing.T) string {
+// freeAddr is an address that nobody listens on: an instance that was killed has to come back to its own.
+func freeAddr(t *testing.T) string {
 	t.Helper()
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -91,7 +91,7 @@ func freePort(t *testing.T) string {
 // redisServer starts one, and gives its URL.
 func redisServer(t *testing.T) string {
 	t.Helper()
-	addr := freePort(t)
+	addr := freeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", t.TempDir())
 	if err := cmd.Start(); err != nil {

@@ -52,6 +52,7 @@ func TestClients(t *testing.T) {
 	t.Run("mapping", d.mapping)
 	t.Run("late", d.late)
 	t.Run("broadcast", d.broadcast)
+	t.Run("client/js", d.clientJS)
 	t.Run("planted", d.planted)
 	t.Run("whoami", d.whoami)
 	t.Run("drain", d.drain)

@@ -14,7 +14,8 @@
 // has guards: every way to be refused, in the words of each protocol, every place
 // where a token may stand, and sessions that end with their tokens. Another is sent
 // tokens wherever they fit, and neither what it prints nor what its servers
-// get may have them.
+// get may have them. A third is ended and started again under client/js, in node and in
+// Chromium, whose own tests run before.
 //
 // Two instances of examples/chat meet at a Redis, and two windows of Chromium see what happens when one
 // of them is killed.

@@ -38,10 +38,12 @@ if [ "$major" -lt 18 ]; then
 fi
 
 # A stamp says which lock file node_modules is the result of.
-cd node
-stamp=node_modules/.installed
-sum=$(sha256sum package.json package-lock.json)
-if [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ]; then
-	npm ci --ignore-scripts --no-audit --no-fund
-	echo "$sum" >"$stamp"
-fi
+for dir in "$PWD/node" "$PWD/../../client/js"; do
+	cd "$dir"
+	stamp=node_modules/.installed
+	sum=$(sha256sum package.json package-lock.json)
+	if [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ]; then
+		npm ci --ignore-scripts --no-audit --no-fund
+		echo "$sum" >"$stamp"
+	fi
+done

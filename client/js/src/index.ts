@@ -1,0 +1,8 @@
+export { Client, type ClientOptions } from './client.js'
+export { Socket, type SocketEvents, type SocketOptions, type State, type StateEvent } from './socket.js'
+export { type Data, type Heartbeat } from './link.js'
+export { type RefreshEvent } from './inband.js'
+export { Subscription, type Position, type Presence, type Publication, type SubscribedEvent, type SubscriptionEvents, type SubscriptionOptions } from './broadcast.js'
+export { type Action, type Backoff, CloseError, FinalError, GaveUpError, SilentError, StatusError, afterClose, afterStatus } from './policy.js'
+export { type TokenSource } from './token.js'
+export { type Env, type Signals, TimeoutError, type WebSocketLike } from './env.js'
