@@ -24,7 +24,7 @@ func TestChat(t *testing.T) {
 	dir := t.TempDir()
 	c := &chat{demo: demo{certs: filepath.Join(dir, "certs")}, program: filepath.Join(dir, "chat"), redis: redisServer(t)}
 	c.run(t, 5*time.Minute, "go", "build", "-tags", "nomsgpack", "-o", c.program, "github.com/oneport-edge/oneport/examples/chat")
-	one, two := freeAddr(t), freePort(t)
+	one, two := freeAddr(t), freeAddr(t)
 	c.serve(t, one)
 	second := c.serve(t, two)
 	c.addr, c.plain = one, one // a plaintext port is not asked for
