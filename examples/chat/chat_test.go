@@ -26,8 +26,12 @@ import (
 
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.ReleaseMode)
-	// Of centrifuge's: nobody waits for it, and it ends within seconds of its node's end.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/centrifugal/centrifuge.(*Node).unsubscribeFromBrokerWhenEmpty.func1"))
+	// Of centrifuge's and its Redis client's: nobody waits for them, and they end within seconds of their node's end.
+	goleak.VerifyTestMain(
+		m,
+		goleak.IgnoreAnyFunction("github.com/centrifugal/centrifuge.(*Node).unsubscribeFromBrokerWhenEmpty.func1"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
+	)
 }
 
 // chat is an instance for tests.
