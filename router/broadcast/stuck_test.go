@@ -1,0 +1,37 @@
+package broadcast_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	broadcastv1 "github.com/oneport-edge/oneport/proto/oneport/broadcast/v1"
+	"github.com/oneport-edge/oneport/router/broadcast"
+)
+
+// A client of gRPC that takes nothing, but answers pings, is a slow consumer: its call ends, and
+// Close does not wait for it.
+func TestGRPCClientTakesNothing(t *testing.T) {
+	synctest.Test(t, testGRPCClientTakesNothing)
+}
+
+func testGRPCClientTakesNothing(t *testing.T) {
+	p := start(t, broadcast.Options{Queue: 64 << 10})
+	s := subscribeGRPC(t, p, &broadcastv1.SubscribeRequest{Channels: []string{"log:a"}})
+	big := `"` + strings.Repeat("x", 60<<10) + `"`
+	for range 40 {
+		p.publish(t, "log:a", big)
+	}
+	closed := make(chan struct{})
+	go func() { defer close(closed); p.hub.Close() }()
+	select {
+	case <-closed:
+	case <-time.After(11 * time.Second):
+		t.Error("Close waits for a client that takes nothing")
+	}
+	for err := error(nil); err == nil; { // within a message it may be, so its status is not looked at
+		_, err = s.Recv()
+	}
+	<-closed
+}
