@@ -1,10 +1,13 @@
 package broadcast_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/gorilla/websocket"
 
 	broadcastv1 "github.com/oneport-edge/oneport/proto/oneport/broadcast/v1"
 	"github.com/oneport-edge/oneport/router/broadcast"
@@ -34,4 +37,21 @@ func testGRPCClientTakesNothing(t *testing.T) {
 		_, err = s.Recv()
 	}
 	<-closed
+}
+
+// Who has the Hub of before a reload still is told to come back: nothing is lost in it, and nobody
+// listens to it.
+func TestClosedHub(t *testing.T) {
+	p := start(t, broadcast.Options{})
+	p.hub.Close()
+	if at, err := p.hub.Publish(t.Context(), broadcast.Message{Channel: "log:a", Data: []byte("1")}); !errors.Is(err, broadcast.ErrAway) {
+		t.Errorf("Publish: %v, %v, want ErrAway", at, err)
+	}
+	for _, path := range []string{"/broadcast/stream?channel=log:a", "/connection/websocket"} {
+		c := p.WebSocket(path)
+		_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
+		if _, _, err := c.ReadMessage(); !websocket.IsCloseError(err, 1013) {
+			t.Errorf("%s: %v, want 1013", path, err)
+		}
+	}
 }
