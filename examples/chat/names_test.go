@@ -3,6 +3,7 @@ package main
 import (
 	"crypto"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -201,6 +202,35 @@ func TestNewcomersSeeTheLast(t *testing.T) {
 	for i := range list {
 		if got := nextOf(t, feed); got != list[i] {
 			t.Fatalf("the feed's %d. is %s, want %s", i, got, list[i])
+		}
+	}
+}
+
+// What a WebSocket gives as the time is its own affair: JSON has no year beyond 9999, and one message
+// must not keep a room's others from being read.
+func TestTimesThatAreNone(t *testing.T) {
+	c := start(t)
+	ann := c.token("Ann")
+	p := c.join("Ann", "lobby")
+	for _, at := range []int64{math.MaxInt64, math.MinInt64, 253402300800000, -62167219200001} {
+		p.ask("publish", map[string]any{"channel": "room:lobby", "data": said{Text: "hi", Time: at}}, nil)
+	}
+	p.say("lobby", "there")
+	if list := c.said(ann, "lobby"); len(list) == 0 || list[len(list)-1] != "Ann said there websocket" {
+		t.Errorf("%q", list)
+	}
+	feed := c.feed(ann, "lobby")
+	for {
+		got, err := feed.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := got.GetMessage()
+		if m.GetTime() != nil && m.GetTime().CheckValid() != nil {
+			t.Errorf("time %v", m.GetTime())
+		}
+		if m.GetText() == "there" {
+			return
 		}
 	}
 }

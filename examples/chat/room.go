@@ -140,7 +140,11 @@ func messageOf(p *broadcast.Publication) (message, bool) {
 	if err != nil {
 		return message{}, false
 	}
-	return message{p.Offset, time.UnixMilli(in.Time).UTC(), "said", in.Name, text, in.Via}, true
+	at := time.UnixMilli(in.Time).UTC()
+	if in.Time < 0 || at.Year() > 9999 { // JSON has no such times, and with one of them nobody could read the others
+		at = time.Time{}
+	}
+	return message{p.Offset, at, "said", in.Name, text, in.Via}, true
 }
 
 // vet trims a name or a text, and says what is wrong with it.

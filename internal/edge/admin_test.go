@@ -191,6 +191,7 @@ redis: { url: "redis://127.0.0.1:1/0", password_file: %q }
 routes:
   - { name: one, path: /a, to: app, header: { x-key: mumble }, request_headers: { set: { x-token: breathe } }, auth: { all: [forward, mtls] }, limit: api }
   - { path: "/b${TINY}", to: app }
+  - { path: "/${SECRET}/hook", host: "${SECRET}.example.com", redirect: "https://example.com/x?ticket=sigh" }
 admin: { listen: "127.0.0.1:0" }
 log: { access: false }
 `, filepath.Join(dir, "pass")))
@@ -202,6 +203,14 @@ log: { access: false }
 	for _, secret := range []string{"hush", "whisper", "murmur", "mumble", "breathe"} {
 		if strings.Contains(body, secret) {
 			t.Errorf("%s is shown", secret)
+		}
+	}
+	_, err := config.Parse("oneport.yaml", []byte("log: { level: \"${SECRET}\" } # sigh\n"))
+	e.LoadFailed(err) // its text has values, and lines of the file
+	for _, path := range []string{"routes", "config"} {
+		code, body := a.ask(t, http.MethodGet, a.url+"/api/v1/"+path)
+		if code != 200 || strings.Contains(body, "hush") || strings.Contains(body, "sigh") {
+			t.Errorf("%d, %s shows a secret: %s", code, path, body)
 		}
 	}
 	var got struct {

@@ -42,9 +42,23 @@ func (e *Edge) shown() (*adminv1.GetConfigResponse, error) {
 		File: cfg.File, Config: is, Loaded: int64(loads.Good), Failed: int64(loads.Failed), Last: timestamppb.New(loads.At),
 	}
 	if loads.Err != nil {
-		res.LastError = loads.Err.Error()
+		res.LastError = whereOf(loads.Err)
 	}
 	return res, nil
+}
+
+// whereOf is what is wrong with a file for those without the token: the places alone. The text has
+// values and lines of the file; who has the token asks for a plan, and the log has it.
+func whereOf(err error) string {
+	bad, ok := errors.AsType[*config.Error](err)
+	if !ok {
+		return err.Error()
+	}
+	list := make([]string, len(bad.Problems))
+	for i, p := range bad.Problems {
+		list[i] = strings.TrimSuffix(fmt.Sprintf("%s:%d:%d: %s", p.File, p.Pos.Line, p.Pos.Col, p.Path), ": ")
+	}
+	return strings.Join(list, "\n")
 }
 
 // redaction takes secrets out of a configuration: all that came out of the environment,
@@ -145,6 +159,14 @@ func (r *redaction) entries(key string, v reflect.Value) any {
 	return all
 }
 
+func (r *redaction) texts(list []string) []string {
+	shown := make([]string, len(list))
+	for i, s := range list {
+		shown[i] = r.text(s)
+	}
+	return shown
+}
+
 func (r *redaction) number(n float64) any {
 	if n == 0 {
 		return nil
@@ -156,7 +178,7 @@ func (r *redaction) number(n float64) any {
 // a text, and not looked for in it: a port would be found everywhere.
 const shortSecret = 4
 
-func (r *redaction) text(s string) any {
+func (r *redaction) text(s string) string {
 	for _, secret := range r.env {
 		if secret != "" && (s == secret || len(secret) > shortSecret && strings.Contains(s, secret)) {
 			return redacted

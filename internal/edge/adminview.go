@@ -130,11 +130,13 @@ func (a *Admin) routes() (list []*adminv1.Route) {
 		return list
 	}
 	cfg := a.opts.Edge.seen.Load().cfg
+	hide := redaction{env: cfg.FromEnv()}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		v := &adminv1.Route{
-			Name: r.Name, Grpc: r.GRPC, Path: r.Path, Websocket: r.WebSocket, Hosts: r.Hosts, Methods: r.Methods,
-			Redirect: r.Redirect, Mirror: r.Mirror, Auth: r.Auth, Limit: r.Limit, Passthrough: r.Passthrough, Sni: r.SNI, Alpn: r.ALPN,
+			Name: r.Name, Grpc: hide.text(r.GRPC), Path: hide.text(r.Path), Websocket: hide.text(r.WebSocket), Hosts: hide.texts(r.Hosts),
+			Methods: r.Methods, Redirect: hide.text(r.Redirect), Mirror: r.Mirror, Auth: r.Auth, Limit: r.Limit,
+			Passthrough: r.Passthrough, Sni: hide.text(r.SNI), Alpn: r.ALPN,
 		}
 		if r.To != "" {
 			v.To = []*adminv1.Share{{Upstream: r.To, Weight: 1}}

@@ -468,3 +468,17 @@ func TestJWKSOptions(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a URL's query has may be a secret, and readiness is anybody's to ask for.
+func TestJWKSErrorsHaveNoURL(t *testing.T) {
+	keys, err := auth.NewJWKS(auth.JWKSOptions{URL: "http://127.0.0.1:1/jwks.json?key=hunter2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Fetch(t.Context()); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("Fetch: %v", err)
+	}
+	if err := keys.Ready(); !errors.Is(err, auth.ErrKeysUnavailable) || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("Ready: %v", err)
+	}
+}

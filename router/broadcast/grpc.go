@@ -3,6 +3,7 @@ package broadcast
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	broadcastv1 "github.com/oneport-edge/oneport/proto/oneport/broadcast/v1"
+	"github.com/oneport-edge/oneport/protocols"
 )
 
 // Register serves oneport.broadcast.v1.Broadcast. Calls need a publisher's token, but Subscribe,
@@ -136,6 +138,7 @@ func (s *service) Subscribe(r *broadcastv1.SubscribeRequest, out grpc.ServerStre
 		return statusOf(err)
 	}
 	defer done()
+	call := protocols.CallFrom(ctx)
 	for {
 		select {
 		case <-f.ready:
@@ -146,13 +149,35 @@ func (s *service) Subscribe(r *broadcastv1.SubscribeRequest, out grpc.ServerStre
 		if err != nil {
 			return statusOf(err)
 		}
-		for _, e := range events {
-			if err := out.Send(e.message()); err != nil {
-				return err
-			}
+		if err := sendAll(call, out, events); err != nil {
+			return err
 		}
 	}
 }
+
+// sendAll sends events. A client that takes nothing for writeFor loses its call: one that answers
+// pings could hold it, and whoever waits for it, for ever.
+func sendAll(call *protocols.Call, out grpc.ServerStreamingServer[broadcastv1.SubscribeResponse], events []*event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	late := time.AfterFunc(writeFor, func() {
+		if call != nil { // another server's call nobody can end from outside
+			call.End(errStuck)
+		}
+	})
+	defer late.Stop()
+	for _, e := range events {
+		if err := out.Send(e.message()); err != nil {
+			return err
+		}
+		late.Reset(writeFor)
+	}
+	return nil
+}
+
+// errStuck is what a client gets that takes nothing, once it does again.
+var errStuck = &protocols.Refusal{Reason: protocols.ReasonOverloaded, Text: "slow consumer"}
 
 // Presence implements the service.
 func (s *service) Presence(ctx context.Context, r *broadcastv1.PresenceRequest) (*broadcastv1.PresenceResponse, error) {

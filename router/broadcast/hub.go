@@ -48,7 +48,7 @@ type Hub struct {
 	slow  atomic.Int64
 	using chan struct{} // a place for each call that waits for the broker
 
-	node atomic.Pointer[engine] // nil while Redis has not been reached yet
+	node atomic.Pointer[engine] // nil while Redis has not been reached yet, and after Close
 	ctx  context.Context        //nolint:containedctx // of all that Close ends
 	stop context.CancelFunc
 	work sync.WaitGroup
@@ -259,7 +259,7 @@ func (h *Hub) Close() {
 	h.stop()
 	h.Drain()
 	h.work.Wait()
-	if e := h.node.Load(); e != nil {
+	if e := h.node.Swap(nil); e != nil { // first: nobody is to come to one that has ended
 		e.close()
 	}
 }

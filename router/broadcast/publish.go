@@ -131,6 +131,8 @@ func (h *Hub) use(ctx context.Context, ask func(e *engine) error) error {
 	err := ask(e)
 	var known *centrifuge.Error
 	switch {
+	case err == nil && h.node.Load() != e:
+		return ErrAway // closed meanwhile: nobody may have got it
 	case err == nil:
 		return nil
 	case errors.Is(err, centrifuge.ErrorUnrecoverablePosition):

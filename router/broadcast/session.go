@@ -96,6 +96,10 @@ func (h *Hub) connecting(ctx context.Context, e centrifuge.ConnectEvent) (centri
 
 // connected says what a client may do.
 func (h *Hub) connected(c *centrifuge.Client) {
+	if h.node.Load() == nil { // Close may have told all others already
+		c.Disconnect(centrifuge.DisconnectShutdown)
+		return
+	}
 	if c.Transport().Unidirectional() {
 		return
 	}
