@@ -83,9 +83,11 @@ func (s *stream) settle() (err error) {
 // Write writes p, or holds it. It waits for the socket, but not if somebody else does: then
 // that one writes p too.
 func (s *stream) Write(p []byte) (n int, err error) {
+	// All of p counts: the last piece of a large message may look like a close frame.
+	last := s.whole && 0 < len(p) && len(p) <= mostControl && p[0]&0xf == opClose
 	for n < len(p) && err == nil {
 		k := min(len(p)-n, gather) // more than 1 MiB is not kept
-		if err = s.write(p[n : n+k]); err == nil {
+		if err = s.write(p[n:n+k], last); err == nil {
 			n += k
 		}
 		for err == nil && s.keep != nil && s.keep.Kept() {
@@ -105,16 +107,14 @@ func (s *stream) Write(p []byte) (n int, err error) {
 // mostControl is how long a control frame of a server may be.
 const mostControl = 127
 
-func (s *stream) write(p []byte) error {
+func (s *stream) write(p []byte, last bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held != nil {
 		*s.held = append(*s.held, p...)
 		return nil
 	}
-	if s.whole && len(p) <= mostControl && p[0]&0xf == opClose {
-		s.shut = true
-	}
+	s.shut = s.shut || last
 	_, err := s.Conn.Write(p)
 	return err
 }
