@@ -2,13 +2,85 @@ package ws_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"net"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
 	"github.com/oneport-edge/oneport/protocols/ws"
 )
+
+// keeping is a pipe whose writes need not wait once Keep was called, as a socket's: all that
+// is written is kept for Flush.
+type keeping struct {
+	net.Conn
+	gate chan struct{} // Write waits for it; nil for none
+
+	mu   sync.Mutex
+	on   bool
+	kept []byte
+}
+
+func (k *keeping) Keep() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.on = true
+	return true
+}
+
+func (k *keeping) Write(p []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.on {
+		return k.Conn.Write(p)
+	}
+	if k.gate != nil {
+		<-k.gate
+	}
+	k.kept = append(k.kept, p...)
+	return len(p), nil
+}
+
+func (k *keeping) Kept() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.kept) > 0
+}
+
+func (k *keeping) Flush() error {
+	for {
+		k.mu.Lock()
+		p := k.kept
+		k.kept = nil
+		k.mu.Unlock()
+		if len(p) == 0 {
+			return nil
+		}
+		if _, err := k.Conn.Write(p); err != nil {
+			return err
+		}
+	}
+}
+
+// keep opens a session over such a pipe.
+func (e *endpoint) keep(t *testing.T, gate chan struct{}) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	a, b := net.Pipe()
+	t.Cleanup(func() { a.Close() })
+	e.queue.conns <- &keeping{Conn: b, gate: gate}
+	go a.Write([]byte("GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"))
+	br := bufio.NewReader(a)
+	res, err := http.ReadResponse(br, nil)
+	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("handshake: %v, %v", err, res)
+	}
+	return a, br
+}
 
 func wantFrame(t *testing.T, br *bufio.Reader, b0 byte, payload string) {
 	t.Helper()
@@ -36,5 +108,38 @@ func TestLargeMessageIsNoClose(t *testing.T) {
 		wantFrame(t, br, 0x81, large)
 		wantFrame(t, br, 0x81, "next")
 		_ = c.Close()
+	})
+}
+
+// A peer that is found slow before its turn came gets one close frame, and nothing behind it.
+func TestSlowIsClosedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conns := make(chan *ws.Conn, 1)
+		e := serve(t, ws.Options{}, func(ctx context.Context, c *ws.Conn) error {
+			c.CloseRead()
+			conns <- c
+			<-ctx.Done()
+			return nil
+		})
+		gate := make(chan struct{})
+		ahead, _ := e.keep(t, gate)
+		first := <-conns
+		slow, br := e.keep(t, nil)
+		second := <-conns
+		_ = first.Send(ws.Text, []byte("the worker is busy"))
+		synctest.Wait()
+		_ = second.Send(ws.Text, []byte("waits for the worker"))
+		second.CloseSlow()
+		close(gate)
+
+		b0, p, err := readFrame(br)
+		if err != nil || b0 != 0x88 || !bytes.HasPrefix(p, []byte{0x03, 0xf5}) {
+			t.Fatalf("frame %#x %q, %v, want a close with 1013", b0, p, err)
+		}
+		go slow.Write(frame(0x88, []byte{0x03, 0xf5}))
+		if b0, p, err := readFrame(br); err == nil {
+			t.Errorf("frame %#x %q behind the close frame", b0, p)
+		}
+		_ = ahead.Close()
 	})
 }
