@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/oneport-edge/oneport/protocols/ws"
 )
@@ -141,5 +142,70 @@ func TestSlowIsClosedOnce(t *testing.T) {
 			t.Errorf("frame %#x %q behind the close frame", b0, p)
 		}
 		_ = ahead.Close()
+	})
+}
+
+// A pong has a second, but not what waits before it.
+func TestPongLeavesTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := serve(t, ws.Options{WriteTimeout: 10 * time.Second}, func(_ context.Context, c *ws.Conn) error {
+			_ = c.Send(ws.Text, []byte("hello"))
+			_, _, err := c.Read()
+			return err
+		})
+		c, br := e.keep(t, nil)
+		synctest.Wait()
+		_, _ = c.Write(frame(0x89, []byte("p")))
+		time.Sleep(5 * time.Second)
+		wantFrame(t, br, 0x81, "hello")
+		wantFrame(t, br, 0x8a, "p")
+		_ = c.Close()
+	})
+}
+
+// A ping that the peer does not take ends the session: it is gone, or half of it, and what
+// comes next would be read as its rest.
+func TestPingThatIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conns := make(chan *ws.Conn, 1)
+		opts := ws.Options{WriteTimeout: 2 * time.Second, PingEvery: time.Second, PongWait: 2 * time.Second}
+		e := serve(t, opts, func(_ context.Context, c *ws.Conn) error {
+			conns <- c
+			_, _, err := c.Read()
+			return err
+		})
+		_, br := e.keep(t, nil)
+		s := <-conns
+		time.Sleep(4 * time.Second) // it is pinged at 1 s; at 5 s it would be found dead
+		_ = s.Send(ws.Text, []byte("behind a gap"))
+		if b0, p, err := readFrame(br); err == nil {
+			t.Errorf("frame %#x %q behind a ping that was lost", b0, p)
+		}
+	})
+}
+
+// Pings of a peer that reads nothing do not put off its end.
+func TestPongsDoNotMoveTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan time.Time, 1)
+		e := serve(t, ws.Options{WriteTimeout: time.Second}, func(_ context.Context, c *ws.Conn) error {
+			_ = c.Send(ws.Text, []byte("hello"))
+			_, _, err := c.Read()
+			ended <- time.Now()
+			return err
+		})
+		c, _ := e.keep(t, nil)
+		start := time.Now()
+		go func() {
+			for range 20 {
+				time.Sleep(300 * time.Millisecond)
+				_, _ = c.Write(frame(0x89, nil))
+			}
+		}()
+		if d := (<-ended).Sub(start); d > 1500*time.Millisecond {
+			t.Errorf("it has ended after %v, want about 1 s", d)
+		}
+		_ = c.Close()
+		time.Sleep(10 * time.Second)
 	})
 }
