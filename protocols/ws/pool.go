@@ -85,6 +85,11 @@ func (c *Conn) quickLocked() bool {
 func (c *Conn) writeSome() (more bool) {
 	var first [8]message
 	c.mu.Lock()
+	if len(c.queue) > 0 && !c.quickLocked() { // a close frame has taken the place of what was there
+		c.mu.Unlock()
+		go c.flush() // takes over; writing stays true
+		return false
+	}
 	batch := c.takeLocked(first[:0])
 	c.mu.Unlock()
 	kept, err := false, error(nil)

@@ -27,7 +27,7 @@ type stream struct {
 	flushing sync.Mutex // held by who waits for the socket; after mu
 
 	mu    sync.Mutex // guards the fields below, and writes while held is not nil
-	until time.Time  // the write deadline that is set
+	until time.Time  // the write deadline that is set; only without keep
 	shut  bool       // a close frame was written: nothing may follow
 	held  *[]byte    // what is written waits here for release; nil as a rule
 }
@@ -47,13 +47,13 @@ func (s *stream) attach() {
 // them; without wait it does not, and reports that some of it is kept: settle must follow.
 // Only the session's writer calls it.
 func (s *stream) put(b []byte, wait bool) (kept bool, err error) {
-	if s.keep == nil {
-		_ = s.SetWriteDeadline(time.Now().Add(s.timeout))
-	}
 	s.mu.Lock()
 	if s.shut {
 		s.mu.Unlock()
 		return false, ErrClosed
+	}
+	if s.keep == nil {
+		_ = s.deadlineLocked(time.Now().Add(s.timeout))
 	}
 	_, err = s.Conn.Write(b)
 	s.mu.Unlock()
@@ -67,15 +67,29 @@ func (s *stream) put(b []byte, wait bool) (kept bool, err error) {
 }
 
 // settle waits until the socket has taken what was kept.
-func (s *stream) settle() (err error) {
-	if s.keep == nil {
+func (s *stream) settle() error {
+	if s.keep == nil || !s.keep.Kept() {
 		return nil
 	}
+	return s.settleBy(time.Now().Add(s.timeout))
+}
+
+func (s *stream) settleBy(end time.Time) (err error) {
 	for err == nil && s.keep.Kept() {
-		_ = s.SetWriteDeadline(time.Now().Add(s.timeout))
 		s.flushing.Lock()
-		err = s.keep.Flush()
+		err = s.flush(end)
 		s.flushing.Unlock()
+	}
+	return err
+}
+
+// flush waits for the socket until end. The caller has flushing. What it does not take is lost,
+// and what came next would be taken for the rest of it: so that is the connection's end.
+func (s *stream) flush(end time.Time) error {
+	_ = s.Conn.SetWriteDeadline(end) // only who waits sets it, and so cuts nobody else's time
+	err := s.keep.Flush()
+	if err != nil {
+		_ = s.Conn.Close()
 	}
 	return err
 }
@@ -83,9 +97,12 @@ func (s *stream) settle() (err error) {
 // Write writes p, or holds it. It waits for the socket, but not if somebody else does: then
 // that one writes p too.
 func (s *stream) Write(p []byte) (n int, err error) {
+	// All of p counts: the last piece of a large message may look like a close frame.
+	last := s.whole && 0 < len(p) && len(p) <= mostControl && p[0]&0xf == opClose
+	var end time.Time
 	for n < len(p) && err == nil {
 		k := min(len(p)-n, gather) // more than 1 MiB is not kept
-		if err = s.write(p[n : n+k]); err == nil {
+		if err = s.write(p[n:n+k], last); err == nil {
 			n += k
 		}
 		for err == nil && s.keep != nil && s.keep.Kept() {
@@ -95,7 +112,10 @@ func (s *stream) Write(p []byte) (n int, err error) {
 			case !s.flushing.TryLock():
 				return n, nil // whoever has it looks again afterwards
 			}
-			err = s.keep.Flush()
+			if end.IsZero() {
+				end = time.Now().Add(s.timeout)
+			}
+			err = s.flush(end)
 			s.flushing.Unlock()
 		}
 	}
@@ -105,16 +125,14 @@ func (s *stream) Write(p []byte) (n int, err error) {
 // mostControl is how long a control frame of a server may be.
 const mostControl = 127
 
-func (s *stream) write(p []byte) error {
+func (s *stream) write(p []byte, last bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held != nil {
 		*s.held = append(*s.held, p...)
 		return nil
 	}
-	if s.whole && len(p) <= mostControl && p[0]&0xf == opClose {
-		s.shut = true
-	}
+	s.shut = s.shut || last
 	_, err := s.Conn.Write(p)
 	return err
 }
@@ -137,25 +155,16 @@ func (s *stream) release() error {
 	b := s.held
 	s.held = nil
 	var err error
+	end := time.Now().Add(s.timeout)
 	for p := *b; len(p) > 0 && err == nil; {
 		k := min(len(p), gather)
 		_, err = s.Conn.Write(p[:k])
 		if p = p[k:]; err == nil && s.keep != nil {
-			err = s.keepingUp()
+			err = s.settleBy(end)
 		}
 	}
 	s.mu.Unlock()
 	giveBack(b)
-	return err
-}
-
-// keepingUp is settle for who has mu, and has set a deadline.
-func (s *stream) keepingUp() (err error) {
-	for err == nil && s.keep.Kept() {
-		s.flushing.Lock()
-		err = s.keep.Flush()
-		s.flushing.Unlock()
-	}
 	return err
 }
 
@@ -181,12 +190,21 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// SetWriteDeadline is called before each frame of gorilla's, and before anybody waits. A deadline that
-// still leaves most of the timeout is not set anew: that would be the dearest part of writing
-// a small message.
+// SetWriteDeadline is called before each frame of gorilla's. Where writes do not wait it does
+// nothing: gorilla gives a pong a second, which what waits before it must not get, and a peer
+// that pings must not put off the end of what it does not read.
 func (s *stream) SetWriteDeadline(t time.Time) error {
+	if s.keep != nil {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.deadlineLocked(t)
+}
+
+// deadlineLocked does not set a deadline anew that still leaves most of the timeout: that would
+// be the dearest part of writing a small message.
+func (s *stream) deadlineLocked(t time.Time) error {
 	if !t.IsZero() && !s.until.IsZero() {
 		if d := t.Sub(s.until); d >= 0 && d < s.timeout/4 {
 			return nil
