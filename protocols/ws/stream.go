@@ -89,7 +89,7 @@ func (s *stream) flush(end time.Time) error {
 	_ = s.Conn.SetWriteDeadline(end) // only who waits sets it, and so cuts nobody else's time
 	err := s.keep.Flush()
 	if err != nil {
-		_ = s.Conn.Close()
+		_ = s.Close()
 	}
 	return err
 }
