@@ -177,6 +177,11 @@ func (d *dest) serveReverse(rw http.ResponseWriter, r *http.Request) {
 		}
 		r.Body = http.MaxBytesReader(rw, r.Body, w.MaxBody)
 	}
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		// The server may answer before it has the body. Without this net/http takes the rest of that away from
+		// the transport when the answer begins, and the transport gives the answer up.
+		_ = http.NewResponseController(rw).EnableFullDuplex() // a client of HTTP/1 that cannot will say so
+	}
 	changes := upstream.Changes{AnswerTimeout: d.way.AnswerTimeout}
 	if !w.plain {
 		origin := r.Header.Get("Origin")
