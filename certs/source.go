@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -113,7 +114,7 @@ func subject(leaf *x509.Certificate) string {
 // static is a fixed choice of certificates.
 type static struct {
 	certs []tls.Certificate
-	set   *set
+	set   atomic.Pointer[set] // several servers may have one source, and load it when they start
 }
 
 // Static gives the certificates it is given, by SNI, the first by default.
@@ -131,14 +132,19 @@ func (s *static) Load() error {
 	if len(all) == 0 {
 		return ErrNoCertificate
 	}
-	s.set = newSet(all)
+	s.set.Store(newSet(all))
 	return nil
 }
 
 func (s *static) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return s.set.pick(hello)
+	return s.set.Load().pick(hello)
 }
 
-func (s *static) Names() []string { return s.set.names }
+func (s *static) Names() []string {
+	if set := s.set.Load(); set != nil {
+		return set.names
+	}
+	return nil
+}
 
 func (s *static) Watch(context.Context, *slog.Logger) {}
