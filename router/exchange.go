@@ -2,8 +2,11 @@ package router
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
@@ -177,10 +180,13 @@ func (d *dest) serveReverse(rw http.ResponseWriter, r *http.Request) {
 		}
 		r.Body = http.MaxBytesReader(rw, r.Body, w.MaxBody)
 	}
+	var body *incoming
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// The server may answer before it has the body. Without this net/http takes the rest of that away from
 		// the transport when the answer begins, and the transport gives the answer up.
 		_ = http.NewResponseController(rw).EnableFullDuplex() // a client of HTTP/1 that cannot will say so
+		body = &incoming{ReadCloser: r.Body}
+		r.Body = body
 	}
 	changes := upstream.Changes{AnswerTimeout: d.way.AnswerTimeout}
 	if !w.plain {
@@ -188,7 +194,22 @@ func (d *dest) serveReverse(rw http.ResponseWriter, r *http.Request) {
 		changes.Request = w.changeRequest
 		changes.Response = func(h http.Header) { w.change(headerHead{h}, origin) }
 	}
+	if body != nil {
+		change := changes.Response
+		changes.Response = func(h http.Header) {
+			if change != nil {
+				change(h)
+			}
+			if !body.whole.Load() {
+				h.Set("Connection", "close") // nobody reads the rest once the answer has ended
+			}
+		}
+	}
 	fail := d.up.DoHTTP(rw, r, changes)
+	if body != nil && body.broken.Load() && fail != nil {
+		rw.Header().Set("Connection", "close") // where the next request begins is not known
+		fail.Client = true
+	}
 	if f := w.Fallback; f != nil && fail != nil && !fail.Client {
 		switch {
 		case f.To == nil:
@@ -199,6 +220,23 @@ func (d *dest) serveReverse(rw http.ResponseWriter, r *http.Request) {
 		}
 	}
 	upstream.RefuseHTTP(rw, r, fail)
+}
+
+// incoming is the body of a request, whose end is noted.
+type incoming struct {
+	io.ReadCloser
+	whole, broken atomic.Bool
+}
+
+func (b *incoming) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.whole.Store(true)
+	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
+		b.broken.Store(true)
+	}
+	return n, err
 }
 
 // changeRequest changes the head of what goes to the server.
