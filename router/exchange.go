@@ -206,9 +206,9 @@ func (d *dest) serveReverse(rw http.ResponseWriter, r *http.Request) {
 		}
 	}
 	fail := d.up.DoHTTP(rw, r, changes)
-	if body != nil && body.broken.Load() && fail != nil {
+	if body != nil && fail != nil && !body.whole.Load() {
 		rw.Header().Set("Connection", "close") // where the next request begins is not known
-		fail.Client = true
+		fail.Client = fail.Client || body.broken.Load()
 	}
 	if f := w.Fallback; f != nil && fail != nil && !fail.Client {
 		switch {
