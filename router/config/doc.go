@@ -11,9 +11,8 @@
 //	}
 //
 // The one rule: nothing in a file is ever ignored. A key that nobody knows is an
-// error with a suggestion, so is one that is given twice, and so is one that a
-// later version of oneport will know. All problems are reported at once, in the
-// file's order, with line, column and path.
+// error with a suggestion, and so is one that is given twice. All problems are
+// reported at once, in the file's order, with line, column and path.
 //
 // Values come as the caller needs them: durations and prefixes are parsed, paths
 // are absolute (relative ones are relative to the file), ${NAME} is replaced from

@@ -23,9 +23,6 @@ import (
 // path of its key, with "[]" behind it for each item of a list, and ".*" for what
 // stands under a name of the user's. Tests say what is forgotten: a key that no
 // walker reads, a mapping that no key leads to, a default that is not of its type.
-//
-// A key of the contract whose machinery is missing is marked later: it is refused,
-// for a file that asks for auth must not be served without it. It is in no schema.
 
 // mapping is what one mapping of the file may hold.
 type mapping struct {
@@ -49,11 +46,7 @@ type key struct {
 	// with lists keys without which it is refused.
 	with  []string
 	about string
-	later bool
 }
-
-// notYet is what a key gets that is marked later.
-const notYet = "not in this version of oneport yet; remove it"
 
 // Keys that more than one place speaks of.
 const (
@@ -242,7 +235,7 @@ func mappingAt(path string) *mapping {
 	return &mapping{path: path}
 }
 
-// key finds a key by its name, those that are for later among them; nil if there is none.
+// key finds a key by its name; nil if there is none.
 func (m *mapping) key(name string) *key {
 	for i := range m.keys {
 		if m.keys[i].name == name {
@@ -252,7 +245,7 @@ func (m *mapping) key(name string) *key {
 	return nil
 }
 
-// names lists all keys, those that are for later among them.
+// names lists all keys.
 func (m *mapping) names() []string {
 	list := make([]string, len(m.keys))
 	for i, k := range m.keys {

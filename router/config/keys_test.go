@@ -58,10 +58,6 @@ func TestKeysAreWhole(t *testing.T) {
 			switch {
 			case slices.Contains(names[:i], k.name):
 				t.Errorf("%s is there twice", at)
-			case k.later && (k.about != "" || k.otherwise != "" || k.need):
-				t.Errorf("%s is for later, and says more", at)
-			case k.later:
-				continue
 			case !strings.HasSuffix(k.about, ".") || strings.Contains(k.about+k.without, "\n") || strings.Contains(k.about+k.without, "|"):
 				t.Errorf("%s: about is no paragraph of whole sentences: %q", at, k.about)
 			case k.need && k.otherwise+k.without != "", k.otherwise != "" && k.without != "":
@@ -69,7 +65,7 @@ func TestKeysAreWhole(t *testing.T) {
 			}
 			checkDefault(t, at, k)
 			for _, name := range slices.Concat(k.with, slices.Concat(m.oneOf...)) {
-				if other := m.key(name); other == nil || other.later {
+				if m.key(name) == nil {
 					t.Errorf("%s speaks of %s, which there is not", at, name)
 				}
 			}
@@ -138,7 +134,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	}
 	for _, m := range mappings {
 		for _, k := range m.keys {
-			if !k.later && !read[m.path+" "+k.name] {
+			if !read[m.path+" "+k.name] {
 				t.Errorf("%s: no file of testdata/good has it, or no walker reads it", m.below(k.name))
 			}
 		}

@@ -31,9 +31,6 @@ func reference() string {
 		for _, k := range m.keys {
 			without := k.without
 			switch {
-			case k.later:
-				fmt.Fprintf(&b, "| `%s` | | | *not yet* |\n", k.name)
-				continue
 			case k.need:
 				without = "an error"
 			case k.otherwise != "":

@@ -36,9 +36,6 @@ const variableShape = `\$\{[A-Za-z_][A-Za-z0-9_]*\}`
 func (m *mapping) schema() node {
 	properties, needs, together := node{}, []string{}, node{}
 	for _, k := range m.keys {
-		if k.later {
-			continue
-		}
 		s := k.is.schema(m.below(k.name))
 		s["description"] = k.about
 		if k.otherwise != "" {

@@ -211,8 +211,6 @@ func (v value) object(path string) object {
 	for _, e := range v.entries() {
 		at := value{w: v.w, node: e.key, path: e.value.path}
 		switch k := o.may.key(e.key.Value); {
-		case k != nil && k.later:
-			at.problemf(notYet)
 		case k != nil:
 			e.value.key = k
 			o.fields[k.name] = e.value
