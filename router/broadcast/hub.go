@@ -191,7 +191,7 @@ func (h *Hub) open() (*engine, error) {
 	node, err := centrifuge.New(centrifuge.Config{
 		LogLevel: centrifuge.LogLevelWarn, LogHandler: h.logged,
 		ClientQueueMaxSize: h.opts.Queue, ClientChannelLimit: h.opts.Channels, ChannelMaxLength: mostChannel,
-		HistoryMaxPublicationLimit: mostHistory, UseSingleFlight: true,
+		HistoryMaxPublicationLimit: mostHistory, RecoveryMaxPublicationLimit: mostHistory, UseSingleFlight: true,
 		// Messages that Redis has taken and not handed on, while a connection to it was lost, are
 		// found missing within the sum of the two; and at once when the channel's next one comes.
 		// One look for each channel is for all its subscribers.

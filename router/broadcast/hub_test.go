@@ -33,6 +33,7 @@ func namespaces() []broadcast.Namespace {
 		{Name: "", Subscribe: anyone, Publish: anyone},
 		{Name: "news", HistorySize: 1000, HistoryTTL: time.Minute, Recovery: true, Presence: true, JoinLeave: true, Subscribe: anyone, Publish: []broadcast.Rule{broadcast.Claim("role", "editor")}},
 		{Name: "log", HistorySize: 1000, HistoryTTL: time.Minute, Recovery: true, Subscribe: anyone},
+		{Name: "long", HistorySize: 2000, HistoryTTL: time.Minute, Recovery: true, Subscribe: anyone},
 		{Name: "inbox", Subscribe: []broadcast.Rule{broadcast.Named}},
 		{Name: "staff", Subscribe: []broadcast.Rule{broadcast.Authenticated}},
 		{Name: "closed"},

@@ -169,7 +169,8 @@ func (h *Hub) Presence(ctx context.Context, channel string) (list []Client, err 
 	return list, err
 }
 
-// mostHistory bounds what one call gives of a history.
+// mostHistory bounds what one call gives of a history, and how much of a channel who comes back gets at
+// once: it is all in memory, and no queue bounds it.
 const mostHistory = 1000
 
 // HistoryOptions say what of a history.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -183,6 +184,23 @@ func TestRecovery(t *testing.T) {
 	}
 	if a, b := strings.Join(got["log:a"], " "), strings.Join(got["log:b"], " "); a != "2 3" || b != `"b"` || recovered != 2 {
 		t.Errorf("log:a has %s, log:b %s, %d recovered; want 2 3, \"b\" and 2", a, b, recovered)
+	}
+
+	// Nor is more than a client may be given at once: a part of it would be a gap.
+	for i := range 1001 {
+		if _, err := p.hub.Publish(t.Context(), broadcast.Message{Channel: "long:a", Data: strconv.AppendInt(nil, int64(i), 10)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, at, err := p.hub.History(t.Context(), "long:a", broadcast.HistoryOptions{Limit: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for offset, want := range map[int]bool{0: false, 1: true} {
+		s := p.stream(t, "channel=long:a", fmt.Sprintf("%d:%s", offset, at.Epoch)).of("subscribed")
+		if got := strings.Contains(s.data, `"recovered":true`); got != want {
+			t.Errorf("%d of 1001 missed: %s", 1001-offset, s.data)
+		}
 	}
 
 	// A position of another epoch cannot be recovered, and says so.
