@@ -77,6 +77,9 @@ func (s *Service) WatchConnections(req *adminv1.WatchConnectionsRequest, to grpc
 	return s.watch(to.Context(), req, to.Send)
 }
 
+// sendFor is how long a watcher may take nothing: one that answers pings could keep its place for ever.
+const sendFor = 10 * time.Second
+
 // watch sends the list again and again until ctx ends, or the port.
 func (s *Service) watch(ctx context.Context, req *adminv1.WatchConnectionsRequest, send func(*adminv1.WatchConnectionsResponse) error) error {
 	every := watchInterval
@@ -102,7 +105,14 @@ func (s *Service) watch(ctx context.Context, req *adminv1.WatchConnectionsReques
 			return err
 		}
 		res := &adminv1.WatchConnectionsResponse{Connections: shown(conns[:min(limit, len(conns))]), Total: int32(len(conns))}
-		if err := send(res); err != nil {
+		late := time.AfterFunc(sendFor, func() {
+			if call := protocols.CallFrom(ctx); call != nil {
+				call.End(&protocols.Refusal{Reason: protocols.ReasonOverloaded, Text: "slow consumer"})
+			}
+		})
+		err = send(res)
+		late.Stop()
+		if err != nil {
 			return err
 		}
 		select {
