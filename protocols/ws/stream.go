@@ -26,7 +26,7 @@ type stream struct {
 
 	flushing sync.Mutex // held by who waits for the socket; after mu
 
-	mu    sync.Mutex // guards the fields below, and writes while held is not nil
+	mu    sync.Mutex // guards the fields below, and is held while frames are handed to the socket
 	until time.Time  // the write deadline that is set; only without keep
 	shut  bool       // a close frame was written: nothing may follow
 	held  *[]byte    // what is written waits here for release; nil as a rule
