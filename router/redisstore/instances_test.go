@@ -28,6 +28,7 @@ type house struct {
 	shared   [2]*limit.Shared
 	admitted atomic.Int64
 	failed   atomic.Int64 // for another reason than the rate
+	closed   bool         // what finds Redis late is refused
 
 	mu   sync.Mutex
 	took []time.Duration // of each call
@@ -35,7 +36,7 @@ type house struct {
 
 func startHouse(t *testing.T, r *redis, closed bool) *house {
 	t.Helper()
-	h := new(house)
+	h := &house{closed: closed}
 	for i := range h.limiters {
 		h.shared[i] = limit.Share(r.open(t))
 		t.Cleanup(h.shared[i].Close)
@@ -99,7 +100,8 @@ func (h *house) quantiles() (half, most, all time.Duration) {
 }
 
 // measure looks whether the rate is held within 2 %, over 5 s. Where a machine is so busy that answers
-// are late, those calls are each instance's own to decide; then it looks again.
+// are late, those calls are each instance's own to decide; then it looks again. Who fails closed refuses
+// them, though Redis may have counted each as admitted: so many may be missing.
 func (h *house) measure(t *testing.T, what string, extra float64) {
 	t.Helper()
 	const tries = 3
@@ -111,7 +113,11 @@ func (h *house) measure(t *testing.T, what string, extra float64) {
 		got, want := float64(h.admitted.Load()), extra+perSecond*time.Since(begun).Seconds()
 		late = h.shared[0].Failed() + h.shared[1].Failed() - late
 		t.Logf("%s: %.0f calls in 5 s, want %.0f: %+.2f %%; %d found Redis late", what, got, want, 100*(got-want)/want, late)
-		if got < want*1.02 && got > want*0.98 {
+		least := want * 0.98
+		if h.closed {
+			least -= float64(late)
+		}
+		if got < want*1.02 && got > least {
 			return
 		}
 		if late == 0 || i == tries-1 {
