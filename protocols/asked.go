@@ -37,6 +37,21 @@ func (c *Call) Headers(name string) []string {
 	return c.asked.Values(name)
 }
 
+// Sole is the first of the request's fields of that name, and how many there are. It is what
+// Headers is, without a slice. Like Header, it is for guards.
+func (c *Call) Sole(name string) (value string, count int) {
+	if a, ok := c.asked.(interface {
+		Sole(name string) (value string, count int)
+	}); ok {
+		return a.Sole(name)
+	}
+	values := c.Headers(name)
+	if len(values) == 0 {
+		return "", 0
+	}
+	return values[0], len(values)
+}
+
 // Query is the request's query as the client has sent it, without "?". Like Header, it is
 // for guards.
 func (c *Call) Query() string {

@@ -28,7 +28,7 @@ type Call struct {
 	traceparent string
 
 	to   atomic.Pointer[Destination]
-	open openCall // in is guarded by mu, the rest by in.mu
+	open openCall // in and as are guarded by mu, the rest by in.mu
 
 	admitted context.Context // what the guards of a call with contexts of its own have added
 
@@ -135,6 +135,15 @@ func allZero(s string) bool {
 func (c *Call) Begin(ctx context.Context, id ID, traceparent string) context.Context {
 	c.id, c.traceparent, c.request = id, traceparent, ctx
 	return (*callContext)(c)
+}
+
+// Began is when the call did; now if nobody has said. Guards that decide at once take it for
+// the time: reading the clock is a tenth of what they cost.
+func (c *Call) Began() time.Time {
+	if c.Started.IsZero() {
+		return time.Now()
+	}
+	return c.Started
 }
 
 // Context is what [Call.Begin] has returned.

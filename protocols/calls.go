@@ -2,32 +2,66 @@ package protocols
 
 import (
 	"context"
+	"hash/maphash"
 	"sync"
 )
 
-// Calls are the open calls of a port, of all protocols: what an operator looks at, and
-// ends. It is a [Guard] that lets everything in; it belongs behind those that refuse the
-// most. The zero value is ready to use, and safe for concurrent use.
+// Calls are the open calls of a port, of all protocols: what an operator looks at and ends,
+// what is ended when its credential is, and what the sessions of an identity are found in. Each port has
+// one, see [Call.Open]. It is a [Guard] that lets everything in and takes note of it; it belongs
+// behind those that refuse the most. Without that guard only calls are in it that other guards
+// have entered. It is safe for concurrent use. Make it by [NewCalls].
 //
-// A call is in it from the guard to [Call.Finish]. That costs two locks that nobody else
-// holds, as a rule, and no allocation: calls are linked, and there are as many of them as
-// connections and streams are allowed.
-type Calls struct{ shards [callShards]callShard }
-
-// callShards is how many locks there are; calls are numbered, and take them in turn.
-const callShards = 32
-
-type callShard struct {
-	mu   sync.Mutex // guards the list, and prev and next of those in it
-	head *Call
-	n    int
-	_    [40]byte // a cache line each
+// A call is in it until [Call.Finish]. That costs two locks that nobody else holds, as a rule,
+// and no allocation: calls are linked, and there are as many of them as connections and streams
+// are allowed.
+type Calls struct {
+	seed   maphash.Seed
+	shards [callShards]callShard
+	ends   ends
 }
 
-// openCall is a call's place in the list.
+// callShards are so many because the calls of an identity are found by looking at all of its
+// shard: with 100,000 of them at 400.
+const callShards = 256
+
+type callShard struct {
+	mu      sync.Mutex // guards the fields below, and those of openCall in the list
+	head    *Call
+	n       int
+	soonest int64 // no call of the list ends before; a time as in ending.at
+	_       [32]byte
+}
+
+// openCall is a call's place in the list, and until when it may stay there.
 type openCall struct {
-	in         *callShard // nil without one
+	in         *callShard // nil without one; guarded by Call.mu
+	as         *Identity  // for which it is in that one; guarded by Call.mu
 	prev, next *Call
+	by         any // who holds it, see Call.Hold; written under both mutexes
+	ends       []ending
+	few        [1]ending // the first of ends
+}
+
+// NewCalls gives one that is empty.
+func NewCalls() *Calls {
+	o := &Calls{seed: maphash.MakeSeed()}
+	for i := range o.shards {
+		o.shards[i].soonest = never
+	}
+	return o
+}
+
+// shard is where a call is kept: calls of an identity by who that is, others by number.
+func (o *Calls) shard(call *Call) *callShard {
+	if call.identity == nil {
+		return &o.shards[call.id[len(call.id)-1]]
+	}
+	return o.of(call.identity.Subject)
+}
+
+func (o *Calls) of(subject string) *callShard {
+	return &o.shards[maphash.String(o.seed, subject)%callShards]
 }
 
 // Admit implements Guard.
@@ -38,23 +72,44 @@ func (o *Calls) Admit(ctx context.Context, call *Call) (context.Context, error) 
 // AdmitNow implements Quick.
 func (o *Calls) AdmitNow(ctx context.Context, call *Call) (context.Context, error) {
 	call.mu.Lock()
-	defer call.mu.Unlock()
-	if call.finished || call.open.in != nil {
-		return ctx, nil
+	if !call.finished && call.open.in == nil {
+		o.enterLocked(call).mu.Unlock()
 	}
-	s := &o.shards[call.id[len(call.id)-1]%callShards]
-	call.open.in = s
+	call.mu.Unlock()
+	return ctx, nil
+}
+
+// enterLocked puts a call where it belongs. Its mutex is held, and that of the shard it is
+// in when it returns.
+func (o *Calls) enterLocked(call *Call) *callShard {
+	was := call.open.in
+	if was != nil && call.open.as == call.identity {
+		was.mu.Lock()
+		return was
+	}
+	if was != nil { // by a guard that did not know yet who it is for
+		was.remove(call)
+	}
+	s := o.shard(call)
+	call.open.in, call.open.as = s, call.identity
 	s.mu.Lock()
+	s.addLocked(call)
+	for _, e := range call.open.ends { // it comes from another shard: a look may have missed it
+		s.soonest = min(s.soonest, e.at)
+		o.lookAt(e.at)
+	}
+	return s
+}
+
+func (s *callShard) addLocked(call *Call) {
 	if call.open.next = s.head; s.head != nil {
 		s.head.open.prev = call
 	}
 	s.head = call
 	s.n++
-	s.mu.Unlock()
-	return ctx, nil
 }
 
-// remove takes a call out that has finished.
+// remove takes a call out.
 func (s *callShard) remove(call *Call) {
 	c := &call.open
 	s.mu.Lock()
@@ -69,6 +124,54 @@ func (s *callShard) remove(call *Call) {
 	c.prev, c.next = nil, nil
 	s.n--
 	s.mu.Unlock()
+}
+
+// Hold enters an open call in the port's registry in the name of its identity. by is what
+// [Calls.Held] finds it for, and is given back by [Call.HeldBy]; a later one takes its place.
+// It gives the registry; nil if there is none, or the call has finished.
+func (c *Call) Hold(by any) *Calls {
+	o := c.registry()
+	if o == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.finished {
+		return nil
+	}
+	s := o.enterLocked(c)
+	c.open.by = by
+	s.mu.Unlock()
+	return o
+}
+
+// HeldBy is what Hold was told.
+func (c *Call) HeldBy() any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open.by
+}
+
+// registry is that of the call's port.
+func (c *Call) registry() *Calls {
+	if c.Conn == nil {
+		return nil
+	}
+	return c.Conn.Calls()
+}
+
+// Held gives the open calls that are held and whose identity has that subject, and perhaps others. Some
+// may have ended since.
+func (o *Calls) Held(subject string) (list []*Call) {
+	s := o.of(subject)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := s.head; c != nil; c = c.open.next {
+		if c.open.by != nil {
+			list = append(list, c)
+		}
+	}
+	return list
 }
 
 // Len is how many calls are open.

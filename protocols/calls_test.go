@@ -23,7 +23,7 @@ func TestCallsKnowWhatIsOpen(t *testing.T) {
 		at   func(i int) int
 	}{{"first", func(i int) int { return i }}, {"last", func(i int) int { return n - 1 - i }}, {"mixed", func(i int) int { return i * 77 % n }}} {
 		t.Run(order.name, func(t *testing.T) {
-			var open protocols.Calls
+			open := protocols.NewCalls()
 			calls := make([]*protocols.Call, n)
 			for i := range calls {
 				calls[i] = begun(uint64(i))
@@ -53,7 +53,7 @@ func TestCallsKnowWhatIsOpen(t *testing.T) {
 
 // End ends what match takes, and no other.
 func TestCallsEnd(t *testing.T) {
-	var open protocols.Calls
+	open := protocols.NewCalls()
 	var ended []string
 	for i, user := range []string{"alice", "bob", "alice"} {
 		c := begun(uint64(i))
@@ -72,7 +72,7 @@ func TestCallsEnd(t *testing.T) {
 }
 
 func TestCallsConcurrently(t *testing.T) {
-	var open protocols.Calls
+	open := protocols.NewCalls()
 	var all sync.WaitGroup
 	for g := range 8 {
 		all.Go(func() {
@@ -96,7 +96,7 @@ func TestCallsConcurrently(t *testing.T) {
 func BenchmarkCalls(b *testing.B) {
 	for _, with := range []bool{false, true} {
 		b.Run(map[bool]string{false: "without", true: "with"}[with], func(b *testing.B) {
-			var open protocols.Calls
+			open := protocols.NewCalls()
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for seq := uint64(0); pb.Next(); seq++ {

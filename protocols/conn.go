@@ -78,6 +78,7 @@ type Conn struct {
 	TLS *tls.ConnectionState
 
 	live Live
+	open *Calls
 }
 
 // Live is the moving part of a connection. protocols/conn implements it.
@@ -87,11 +88,15 @@ type Live interface {
 	Bytes() (in, out int64)
 }
 
-// WithLive returns a copy of c whose State and Bytes come from live.
-func (c Conn) WithLive(live Live) *Conn {
-	c.live = live
+// WithLive returns a copy of c whose State and Bytes come from live, and on which calls are
+// of the port that has these open. Either may be nil.
+func (c Conn) WithLive(live Live, open *Calls) *Conn {
+	c.live, c.open = live, open
 	return &c
 }
+
+// Calls are the open calls of the connection's port; nil if it has none, as in a test of a guard.
+func (c *Conn) Calls() *Calls { return c.open }
 
 // State is where the connection stands now; [StateClosed] if it was never open.
 func (c *Conn) State() State {

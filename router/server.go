@@ -92,6 +92,10 @@ type Server struct {
 	// Limits bounds what clients can cost.
 	Limits Limits
 
+	// Calls is what knows the open calls: those that a guard holds or that end with a
+	// credential, and all if it is among Guards too. Several Servers may share it. Nil makes one.
+	Calls *protocols.Calls
+
 	// Relief is who has to go when the process has enough.
 	Relief Relief
 
@@ -202,10 +206,14 @@ func (s *Server) init() {
 		if s.Log == nil {
 			s.Log = slog.Default()
 		}
+		if s.Calls == nil {
+			s.Calls = protocols.NewCalls()
+		}
 		s.conns = conn.NewRegistry(conn.Options{
 			Bounds:   s.Limits.Connections,
 			Deadline: s.Limits.PreRoute,
 			OnStep:   s.OnConn,
+			Calls:    s.Calls,
 			IDPrefix: rand.Text()[:6] + "-",
 		})
 		s.sessions = ws.NewServer(s.Log)

@@ -68,7 +68,7 @@ func NewAdmin(opts AdminOptions) (*Admin, error) {
 	if opts.Edge != nil {
 		a.opts.Server, a.calls, a.opts.Revoker = opts.Edge.Server, opts.Edge.Calls, opts.Edge.Sessions()
 	} else {
-		a.calls = new(protocols.Calls)
+		a.calls = protocols.NewCalls()
 		opts.Server.Guards = append(opts.Server.Guards, a.calls)
 	}
 	if opts.Listen != "" {

@@ -27,7 +27,8 @@ type Edge struct {
 	Server *router.Server
 	// Sockets are the names of systemd's sockets for the server's listeners; see Adopt.
 	Sockets []string
-	// Calls are those that are open: among the server's guards if the file has admin.
+	// Calls are those that are open, all of them if the file has admin: then they are among the
+	// server's guards.
 	Calls *protocols.Calls
 	log   *slog.Logger
 	seen  atomic.Pointer[view]
@@ -74,7 +75,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{
-		Calls: new(protocols.Calls), log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
+		Calls: protocols.NewCalls(), log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
 		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}), tickets: auth.NewTickets(auth.TicketsOptions{}),
 		open: auth.NewSessions(),
 	}
@@ -92,6 +93,7 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	}
 	e.Server = &router.Server{
 		Guards:      guards,
+		Calls:       e.Calls,
 		Relief:      relief,
 		Certs:       source(cfg),
 		Routes:      routes,

@@ -70,6 +70,8 @@ type Options struct {
 	// OnStep observes every step of every connection. It runs on the
 	// connection's own goroutine, must be quick, and must not call back.
 	OnStep func(c *protocols.Conn, from, to protocols.State)
+	// Calls are those that are open on all connections. It may be nil.
+	Calls *protocols.Calls
 	// IDPrefix starts every connection's ID, so that those of several
 	// instances differ.
 	IDPrefix string
@@ -129,7 +131,7 @@ func (r *Registry) Add(raw net.Conn, from Origin) (*Conn, Reason) {
 	}
 	facts.Remote = facts.Peer
 	c.since.Store(int64(now.Sub(r.epoch)))
-	c.facts.Store(facts.WithLive(c))
+	c.facts.Store(facts.WithLive(c, r.opts.Calls))
 	if !from.Relayed {
 		c.ip = r.countedAs(facts.Remote.Addr())
 	}

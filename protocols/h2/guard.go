@@ -168,6 +168,19 @@ func (a *asked) Values(name string) (list []string) {
 	return list
 }
 
+func (a *asked) Sole(name string) (value string, count int) {
+	name = strings.ToLower(name)
+	for i := range a.Fields {
+		if a.Fields[i].Name != name {
+			continue
+		}
+		if count++; count == 1 {
+			value = a.Fields[i].Value
+		}
+	}
+	return value, count
+}
+
 func (a *asked) Query() string {
 	_, query, _ := strings.Cut(a.Path, "?")
 	return query

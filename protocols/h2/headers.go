@@ -79,13 +79,7 @@ func setField(fields []hpack.HeaderField, name, value string) []hpack.HeaderFiel
 // removeFields takes out the fields whose name drop accepts, but for
 // pseudo-header fields.
 func removeFields(fields []hpack.HeaderField, drop func(name string) bool) []hpack.HeaderField {
-	kept := fields[:0]
-	for _, f := range fields {
-		if f.IsPseudo() || !drop(f.Name) {
-			kept = append(kept, f)
-		}
-	}
-	return kept
+	return slices.DeleteFunc(fields, func(f hpack.HeaderField) bool { return !f.IsPseudo() && drop(f.Name) })
 }
 
 // blocks decodes header blocks, one at a time: HPACK's state belongs to the

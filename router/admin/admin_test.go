@@ -96,7 +96,7 @@ type house struct {
 
 func (h *house) serve(t *testing.T, srv *router.Server, more func(*admin.Options)) {
 	t.Helper()
-	open := new(protocols.Calls)
+	open := protocols.NewCalls()
 	srv.Guards = append(srv.Guards, open)
 	h.port = oneporttest.Listen(t, srv)
 

@@ -3,8 +3,8 @@
 // effect, health, reload and drain. One [Service] is served over gRPC
 // (oneport.admin.v1.Admin) and as JSON over REST, on a port of its own:
 //
-//	open := new(protocols.Calls)
-//	srv := &router.Server{Addr: ":443", Guards: []protocols.Guard{open}} // and so on
+//	open := protocols.NewCalls()
+//	srv := &router.Server{Addr: ":443", Calls: open, Guards: []protocols.Guard{open}} // and so on
 //	api, err := admin.New(admin.Options{Port: srv, Calls: open})
 //	...
 //	rules, err := admin.NewRules(admin.RulesOptions{Token: token})

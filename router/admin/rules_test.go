@@ -212,7 +212,7 @@ func TestProbes(t *testing.T) {
 	var check atomic.Pointer[adminv1.Check]
 	check.Store(&adminv1.Check{Name: "upstream web", Ok: true})
 	open := streams()
-	api, err := admin.New(admin.Options{Port: open, Calls: new(protocols.Calls), Checks: func() []*adminv1.Check { return []*adminv1.Check{check.Load()} }})
+	api, err := admin.New(admin.Options{Port: open, Calls: protocols.NewCalls(), Checks: func() []*adminv1.Check { return []*adminv1.Check{check.Load()} }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func (nobody) CloseConn(string) bool    { return false }
 // A watcher that takes nothing gives its place back.
 func TestWatcherTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, err := New(Options{Port: nobody{}, Calls: new(protocols.Calls)})
+		s, err := New(Options{Port: nobody{}, Calls: protocols.NewCalls()})
 		if err != nil {
 			t.Fatal(err)
 		}

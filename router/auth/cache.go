@@ -8,13 +8,12 @@ import (
 	"github.com/oneport-edge/oneport/protocols"
 )
 
-// jwtEntry is a token that was checked. But for what it has open it is not changed any more.
+// jwtEntry is a token that was checked. It is not changed any more.
 type jwtEntry struct {
 	token       string
 	id          *protocols.Identity
 	from, until time.Time // with leeway
 	generation  uint64    // of the keys it was checked with
-	open        endings
 }
 
 // jwtCache remembers tokens that were checked, by a keyed hash and then whole: a stranger

@@ -206,7 +206,7 @@ func (f *Forward) Admit(ctx context.Context, call *protocols.Call) (context.Cont
 	if id.Subject != "" {
 		call.Identify(id)
 	}
-	endAtExpiry(call, id)
+	endAtExpiry(call, id, time.Now(), 0)
 	return ctx, nil
 }
 

@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -44,13 +45,26 @@ func newCall(t testing.TB, protocol protocols.Protocol, path string, fields ...s
 	call.Begin(t.Context(), protocols.NewID(1, 2), "")
 	head := new(askedHead)
 	call.Path, head.query, _ = strings.Cut(path, "?")
-	call.Protocol, call.Method, call.Host, call.Version, call.Conn = protocol, "GET", "example.com", "HTTP/1.1", new(protocols.Conn)
+	call.Protocol, call.Method, call.Host, call.Version, call.Conn = protocol, "GET", "example.com", "HTTP/1.1", protocols.Conn{}.WithLive(nil, portOf(t))
 	for i := 0; i < len(fields); i += 2 {
 		head.fields = append(head.fields, protocols.Field{Name: fields[i], Value: fields[i+1]})
 	}
 	call.Ask(head)
 	t.Cleanup(func() { call.Finish(protocols.Result{}) })
 	return call
+}
+
+// ports have the open calls of each test.
+var ports sync.Map
+
+// portOf gives the open calls of a test.
+func portOf(t testing.TB) *protocols.Calls {
+	t.Helper()
+	open, known := ports.LoadOrStore(t, protocols.NewCalls())
+	if !known {
+		t.Cleanup(func() { ports.Delete(t) })
+	}
+	return open.(*protocols.Calls)
 }
 
 // askGuard asks a guard at once, or by Admit if it must wait.

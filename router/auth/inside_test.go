@@ -5,22 +5,7 @@ import (
 	"strconv"
 	"testing"
 	"time"
-
-	"github.com/oneport-edge/oneport/protocols"
 )
-
-// SessionsTimer gives endings: a function that adds a call, if there is one, and says whether their timer runs.
-func SessionsTimer() func(call *protocols.Call, expires time.Time) bool {
-	s := new(endings)
-	return func(call *protocols.Call, expires time.Time) bool {
-		if call != nil {
-			s.add(call, &protocols.Identity{Expires: expires}, time.Now(), 0)
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.armed
-	}
-}
 
 // A clock that is set, forward or back, counts for tokens that are remembered too.
 func TestJWTClockSteps(t *testing.T) {

@@ -153,7 +153,7 @@ func (j *JWT) AdmitNow(ctx context.Context, call *protocols.Call) (context.Conte
 	if why != 0 {
 		return ctx, j.refuse(ctx, call, why)
 	}
-	now := time.Now()
+	now := call.Began()
 	e, why := j.recall(token, now)
 	switch {
 	case why != 0:
@@ -210,7 +210,7 @@ func (j *JWT) let(call *protocols.Call, e *jwtEntry, now time.Time) {
 	j.Clean(call)
 	call.Identify(e.id)
 	j.admitted.Add(1)
-	e.open.add(call, e.id, now, j.opts.Leeway)
+	endAtExpiry(call, e.id, now, j.opts.Leeway)
 }
 
 func (j *JWT) refuse(ctx context.Context, call *protocols.Call, why JWTReason) error {

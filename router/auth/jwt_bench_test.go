@@ -35,15 +35,16 @@ func BenchmarkJWTRemembered(b *testing.B) {
 // benched is a call that can be made again: Finish ends one for good.
 type benched struct {
 	protocol protocols.Protocol
+	conn     *protocols.Conn
 	asked    jwtAsked
 }
 
 func jwtBench(call *protocols.Call) *benched {
-	return &benched{call.Protocol, jwtAsked{header: map[string][]string{"Authorization": call.Headers("Authorization")}}}
+	return &benched{call.Protocol, call.Conn, jwtAsked{header: map[string][]string{"Authorization": call.Headers("Authorization")}}}
 }
 
 func (b *benched) again() *protocols.Call {
-	c := &protocols.Call{Protocol: b.protocol}
+	c := &protocols.Call{Protocol: b.protocol, Conn: b.conn}
 	c.Ask(&b.asked)
 	return c
 }

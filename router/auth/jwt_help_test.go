@@ -155,7 +155,7 @@ func (a jwtAsked) Query() string               { return a.query }
 func jwtCall(p protocols.Protocol, fields ...string) (*protocols.Call, context.Context) {
 	call := &protocols.Call{
 		Protocol: p, Method: http.MethodGet, Host: "edge.example.com", Path: "/x",
-		Conn: &protocols.Conn{TLS: &tls.ConnectionState{}},
+		Conn: protocols.Conn{TLS: &tls.ConnectionState{}}.WithLive(nil, protocols.NewCalls()),
 	}
 	if p == protocols.GRPC {
 		call.Method = http.MethodPost

@@ -124,7 +124,7 @@ func (m *MTLS) AdmitNow(ctx context.Context, call *protocols.Call) (context.Cont
 	}
 	id := &protocols.Identity{Subject: subject, By: m.opts.By, Expires: leaf.NotAfter}
 	call.Identify(id)
-	endAtExpiry(call, id)
+	endAtExpiry(call, id, time.Now(), 0)
 	return ctx, nil
 }
 

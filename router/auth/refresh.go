@@ -29,11 +29,12 @@ func (s *Sessions) Refresh(id *protocols.Identity, request string) (done Refresh
 	if id.Expires.IsZero() || !time.Now().Before(id.Expires) || s.Revoked(id) {
 		return done
 	}
-	for _, one := range s.of(whoIs(id)) {
-		if request != "" && one.call.RequestID() != request {
+	w := whoIs(id)
+	for _, call := range s.Calls(w.issuer, w.subject) {
+		if request != "" && call.RequestID() != request {
 			continue
 		}
-		switch one.move(id) {
+		switch s.move(call, id) {
 		case "":
 			done.Moved++
 		case protocols.NotRenewedSooner:
@@ -48,19 +49,20 @@ func (s *Sessions) Refresh(id *protocols.Identity, request string) (done Refresh
 }
 
 // move has a session end with a newer credential, or says why not.
-func (o *session) move(id *protocols.Identity) protocols.NotRenewed {
-	was := o.call.Identity()
+func (s *Sessions) move(call *protocols.Call, id *protocols.Identity) protocols.NotRenewed {
+	was := call.Identity()
+	rules, held := s.rulesOf(call)
 	switch {
-	case was == nil || was.Expires.IsZero():
+	case !held || was == nil || was.Expires.IsZero():
 		return protocols.NotRenewable
-	case was.By != id.By || was.Issuer != id.Issuer || whoIs(o.id) != whoIs(id):
+	case was.By != id.By || was.Issuer != id.Issuer || was.Subject != id.Subject:
 		return protocols.NotRenewedOther
 	case !id.Expires.After(was.Expires):
 		return protocols.NotRenewedSooner
-	case o.rules != nil && !o.rules.holds(id):
+	case rules != nil && !rules.holds(id):
 		return protocols.NotRenewedRules
 	}
-	o.call.Identify(id)
+	call.Identify(id)
 	return ""
 }
 
@@ -75,7 +77,7 @@ type Checker interface {
 func (s *Sessions) SetCheckers(c ...Checker) { s.checkers.Store(&c) }
 
 // renew is what Refresh is for a token that comes in band: it moves the end of that session.
-func (s *Sessions) renew(ctx context.Context, one *session, token string) (expires time.Time, why protocols.NotRenewed) {
+func (s *Sessions) renew(ctx context.Context, call *protocols.Call, token string) (expires time.Time, why protocols.NotRenewed) {
 	why = protocols.NotRenewable
 	for _, c := range *s.checkers.Load() {
 		id, err := c.Check(ctx, token)
@@ -89,7 +91,7 @@ func (s *Sessions) renew(ctx context.Context, one *session, token string) (expir
 		case s.Revoked(id):
 			why = protocols.NotRenewedRevoked
 		default:
-			why = one.move(id)
+			why = s.move(call, id)
 		}
 		switch why {
 		case "":

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/oneport-edge/oneport/protocols"
-	"github.com/oneport-edge/oneport/router/auth"
 )
 
 // An open call ends when its token does; HTTP requests end by themselves.
@@ -128,44 +127,6 @@ func TestSessionsOfOneToken(t *testing.T) {
 		defer mu.Unlock()
 		if !maps.Equal(ended, want) {
 			t.Errorf("ended %v, want %v", ended, want)
-		}
-	})
-}
-
-// A token that nobody uses any more has no timer for longer than to the next look at the clock.
-func TestSessionsTimerRests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		armed := auth.SessionsTimer()
-		var calls []*protocols.Call
-		for range 3 {
-			call := &protocols.Call{Protocol: protocols.GRPC}
-			if !armed(call, time.Now().Add(24*time.Hour)) {
-				t.Error("a call is open, and no timer runs")
-			}
-			calls = append(calls, call)
-		}
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if !armed(nil, time.Time{}) {
-			t.Error("calls are open, and no timer runs")
-		}
-		for _, call := range calls {
-			call.Finish(protocols.Result{})
-		}
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if armed(nil, time.Time{}) {
-			t.Error("a timer runs, and no call is open")
-		}
-		last := &protocols.Call{Protocol: protocols.GRPC}
-		var end time.Time
-		last.OnEnd(func(*protocols.Refusal) { end = time.Now() })
-		at := time.Now().Add(time.Minute)
-		armed(last, at)
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if !end.Equal(at) {
-			t.Errorf("ended at %v, want %v", end, at)
 		}
 	})
 }

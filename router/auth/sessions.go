@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"hash/maphash"
 	"math"
 	"slices"
 	"sync"
@@ -21,43 +20,22 @@ import (
 //
 // Its methods may be called concurrently, but not by guards. Make it by [NewSessions].
 type Sessions struct {
-	seed   maphash.Seed
-	shards [sessionShards]sessionShard
-
+	ports    atomic.Pointer[[]*protocols.Calls] // in which they are; replaced as a whole
+	joining  sync.Mutex                         // held while ports is replaced
 	revoked  atomic.Pointer[map[who]revocation] // replaced as a whole; read by each call
-	revoking sync.Mutex                         // held while revoked is replaced; before any shard's
+	revoking sync.Mutex                         // held while revoked is replaced
 	checkers atomic.Pointer[[]Checker]          // of tokens that come in band; replaced as a whole
 
 	ended, refused, moved atomic.Uint64
 }
 
-// sessionShards are so many because those of an identity are found by looking at all of its
-// shard: with 100,000 sessions at 400. A map cost each gRPC call as much as all the rest.
-const sessionShards = 256
-
 // mostRevocations bounds who is revoked at a time: about 3 MB. Each change copies them.
 const mostRevocations = 10_000
-
-type sessionShard struct {
-	mu    sync.Mutex // guards the fields below, and those of sessions
-	first *session
-	n     int
-	_     [40]byte // shards on cache lines of their own
-}
 
 // who is an identity as it counts: two issuers may have subjects of one name.
 type who struct{ issuer, subject string }
 
 func whoIs(id *protocols.Identity) who { return who{cmp.Or(id.Issuer, id.By), id.Subject} }
-
-// session is an open call, in the list of its shard.
-type session struct {
-	of         *sessionShard
-	call       *protocols.Call
-	id         *protocols.Identity // with which it began
-	rules      *Require            // may be nil
-	prev, next *session
-}
 
 type revocation struct {
 	at    time.Time
@@ -76,7 +54,8 @@ func (r *revocation) refuses(id *protocols.Identity, now time.Time) bool {
 
 // NewSessions gives one that knows nothing yet.
 func NewSessions() *Sessions {
-	s := &Sessions{seed: maphash.MakeSeed()}
+	s := new(Sessions)
+	s.ports.Store(new([]*protocols.Calls))
 	s.revoked.Store(new(map[who]revocation))
 	s.checkers.Store(new([]Checker))
 	return s
@@ -103,11 +82,10 @@ func (g *sessionGuard) AdmitNow(ctx context.Context, call *protocols.Call) (cont
 		return ctx, nil
 	}
 	if call.Protocol != protocols.HTTP { // before the look at revocations: one of them ends what is there
-		one := g.s.add(id, call, g.rules)
-		call.OnDone(one.done)
+		g.s.join(call.Hold(g))
 		if call.Protocol == protocols.WebSocket && protocols.OffersInBand(call.Headers("sec-websocket-protocol")) {
 			call.OnRenew(func(ctx context.Context, token string) (time.Time, protocols.NotRenewed) {
-				return g.s.renew(ctx, one, token)
+				return g.s.renew(ctx, call, token)
 			})
 		}
 	}
@@ -121,69 +99,47 @@ func (g *sessionGuard) AdmitNow(ctx context.Context, call *protocols.Call) (cont
 // errRevoked is what who was revoked gets, in a new call and in one that is open.
 var errRevoked = &protocols.Refusal{Reason: protocols.ReasonUnauthenticated, Text: "revoked", Challenge: `Bearer error="invalid_token"`}
 
-func (s *Sessions) shard(subject string) *sessionShard {
-	return &s.shards[maphash.String(s.seed, subject)%sessionShards]
-}
-
-func (s *Sessions) add(id *protocols.Identity, call *protocols.Call, rules *Require) *session {
-	sh := s.shard(id.Subject)
-	one := &session{of: sh, id: id, call: call, rules: rules}
-	sh.mu.Lock()
-	if one.next = sh.first; one.next != nil {
-		one.next.prev = one
+// join remembers a port's registry.
+func (s *Sessions) join(port *protocols.Calls) {
+	if port == nil || slices.Contains(*s.ports.Load(), port) {
+		return
 	}
-	sh.first = one
-	sh.n++
-	sh.mu.Unlock()
-	return one
-}
-
-// done is called once, when the call is over.
-func (o *session) done(protocols.Result) {
-	sh := o.of
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	sh.n--
-	if o.next != nil {
-		o.next.prev = o.prev
-	}
-	if o.prev != nil {
-		o.prev.next = o.next
-	} else {
-		sh.first = o.next
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	if was := *s.ports.Load(); !slices.Contains(was, port) {
+		now := append(slices.Clip(was), port)
+		s.ports.Store(&now)
 	}
 }
 
-// of gives the open sessions of an identity.
-func (s *Sessions) of(w who) (list []*session) {
-	sh := s.shard(w.subject)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	for one := sh.first; one != nil; one = one.next {
-		if whoIs(one.id) == w {
-			list = append(list, one)
+// rulesOf are those of the guard that holds a call; held says whether it is one of ours.
+func (s *Sessions) rulesOf(call *protocols.Call) (rules *Require, held bool) {
+	if g, ok := call.HeldBy().(*sessionGuard); ok && g.s == s {
+		return g.rules, true
+	}
+	return nil, false
+}
+
+// Calls are the open gRPC calls and WebSockets of an identity, the latest first. issuer is the iss of a token, or
+// for identities of this port the guard's name: "mtls", "keys", "forward".
+func (s *Sessions) Calls(issuer, subject string) (list []*protocols.Call) {
+	w := who{issuer, subject}
+	for _, port := range *s.ports.Load() {
+		for _, call := range port.Held(subject) {
+			if _, held := s.rulesOf(call); held && whoIs(call.Identity()) == w {
+				list = append(list, call)
+			}
 		}
 	}
 	return list
 }
 
-// Calls are the open gRPC calls and WebSockets of an identity, the latest first. issuer is the iss of a token, or
-// for identities of this port the guard's name: "mtls", "keys", "forward".
-func (s *Sessions) Calls(issuer, subject string) []*protocols.Call {
-	list := s.of(who{issuer, subject})
-	calls := make([]*protocols.Call, len(list))
-	for i, one := range list {
-		calls[i] = one.call
-	}
-	return calls
-}
-
 // End ends the open gRPC calls and WebSockets of an identity, named as for [Sessions.Calls],
 // and says how many there were. Nothing keeps it from opening others.
 func (s *Sessions) End(issuer, subject string, why *protocols.Refusal) int {
-	list := s.of(who{issuer, subject})
-	for _, one := range list {
-		one.call.End(why)
+	list := s.Calls(issuer, subject)
+	for _, call := range list {
+		call.End(why)
 	}
 	s.ended.Add(uint64(len(list)))
 	return len(list)
@@ -279,13 +235,19 @@ type SessionsStats struct {
 // Stats returns the counts.
 func (s *Sessions) Stats() SessionsStats {
 	st := SessionsStats{Ended: s.ended.Load(), Refused: s.refused.Load(), Moved: s.moved.Load()}
-	for i := range s.shards {
-		sh := &s.shards[i]
-		sh.mu.Lock()
-		st.Open += sh.n
-		sh.mu.Unlock()
-	}
+	s.each(func(*protocols.Call) { st.Open++ })
 	return st
+}
+
+// each calls f for each open gRPC call and WebSocket.
+func (s *Sessions) each(f func(*protocols.Call)) {
+	for _, port := range *s.ports.Load() {
+		for _, call := range port.List() {
+			if _, held := s.rulesOf(call); held {
+				f(call)
+			}
+		}
+	}
 }
 
 // Holder is somebody who has something open.
@@ -298,14 +260,7 @@ type Holder struct {
 // all that is open.
 func (s *Sessions) Holders(most int) (list []Holder) {
 	count := make(map[who]int)
-	for i := range s.shards {
-		sh := &s.shards[i]
-		sh.mu.Lock()
-		for one := sh.first; one != nil; one = one.next {
-			count[whoIs(one.id)]++
-		}
-		sh.mu.Unlock()
-	}
+	s.each(func(call *protocols.Call) { count[whoIs(call.Identity())]++ })
 	for w, n := range count {
 		list = append(list, Holder{w.issuer, w.subject, n})
 	}

@@ -353,9 +353,10 @@ func BenchmarkSessions(b *testing.B) {
 	for _, p := range []protocols.Protocol{protocols.HTTP, protocols.GRPC} {
 		b.Run(p.String(), func(b *testing.B) {
 			g := auth.NewSessions().Guard(nil)
+			on := protocols.Conn{}.WithLive(nil, protocols.NewCalls())
 			b.ReportAllocs()
 			for b.Loop() {
-				call := &protocols.Call{Protocol: p}
+				call := &protocols.Call{Protocol: p, Conn: on}
 				call.Identify(id)
 				if _, err := g.AdmitNow(b.Context(), call); err != nil {
 					b.Fatal(err)

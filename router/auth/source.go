@@ -144,8 +144,8 @@ func (s Source) find(call *protocols.Call) (string, JWTReason) {
 // sourceFromHeader reads Authorization. Two of them are refused: two readers could take
 // either. Another scheme than Bearer is another guard's.
 func sourceFromHeader(call *protocols.Call) (string, JWTReason) {
-	values := call.Headers("authorization")
-	switch len(values) {
+	v, count := call.Sole("authorization")
+	switch count {
 	case 0:
 		return "", JWTMissing
 	case 1:
@@ -153,7 +153,6 @@ func sourceFromHeader(call *protocols.Call) (string, JWTReason) {
 		return "", JWTDuplicate
 	}
 	const scheme = "bearer"
-	v := values[0]
 	if len(v) < len(scheme) || !strings.EqualFold(v[:len(scheme)], scheme) {
 		return "", JWTMissing
 	}

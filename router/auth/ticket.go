@@ -159,7 +159,7 @@ func (t *Tickets) admit(ctx context.Context, call *protocols.Call, mayTake bool)
 		return ctx, &protocols.Refusal{Reason: protocols.ReasonExpired}
 	}
 	call.Identify(who)
-	endAtExpiry(call, who)
+	endAtExpiry(call, who, time.Now(), 0)
 	return ctx, nil
 }
 

@@ -76,7 +76,11 @@ func (l *Limiter) shard(key uint64) *shard { return &l.shards[key>>32&uint64(len
 // AdmitNow admits or refuses a call from memory. It is ErrMustWait if the call must wait for
 // a place, or other instances are to be asked.
 func (l *Limiter) AdmitNow(ctx context.Context, call *protocols.Call) (context.Context, error) {
-	key, now := l.key(call), l.now()
+	return l.admitNow(ctx, call, int64(call.Began().Sub(l.epoch)))
+}
+
+func (l *Limiter) admitNow(ctx context.Context, call *protocols.Call, now int64) (context.Context, error) {
+	key := l.key(call)
 	s := l.shard(key)
 	s.mu.Lock()
 	n := l.numbers.Load()
@@ -114,7 +118,7 @@ func (l *Limiter) AdmitNow(ctx context.Context, call *protocols.Call) (context.C
 // Admit is AdmitNow, but waits: for other instances' count at most 5 ms, for a place as long as
 // Options.Wait and the caller's deadline allow.
 func (l *Limiter) Admit(ctx context.Context, call *protocols.Call) (context.Context, error) {
-	if _, err := l.AdmitNow(ctx, call); !errors.Is(err, protocols.ErrMustWait) {
+	if _, err := l.admitNow(ctx, call, l.now()); !errors.Is(err, protocols.ErrMustWait) {
 		return ctx, err
 	}
 	key := l.key(call)

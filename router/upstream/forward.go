@@ -26,7 +26,7 @@ const (
 // mostBaggage is how long a baggage may be (W3C Baggage, 4.2): a longer one is not handed on.
 const mostBaggage = 8192
 
-// fields is the head of a request, of HTTP/1.1 or HTTP/2.
+// fields is the head of a request, of HTTP/1.1 or HTTP/2. Names are in lower case.
 type fields interface {
 	Get(name string) string
 	Values(name string) string // all, behind one another with ", "
@@ -72,10 +72,11 @@ func forward(out fields, before string, call *protocols.Call) {
 		out.Set(userID, id.Subject)
 	}
 	for _, f := range handed {
+		name := strings.ToLower(f.Name)
 		if f.Value == "" {
-			out.Remove(f.Name)
+			out.Remove(name)
 		} else {
-			out.Set(f.Name, f.Value)
+			out.Set(name, f.Value)
 		}
 	}
 }
@@ -105,15 +106,9 @@ func Prepare(r *h2.Request, call *protocols.Call) {
 // requestFields are those of a stream, whose names are in lower case.
 type requestFields struct{ *h2.Request }
 
-func (f requestFields) Get(name string) string { return f.Request.Get(strings.ToLower(name)) }
-func (f requestFields) Set(name, value string) { f.Request.Set(strings.ToLower(name), value) }
-func (f requestFields) Remove(name string) {
-	name = strings.ToLower(name)
-	f.Drop(func(n string) bool { return n == name })
-}
+func (f requestFields) Remove(name string) { f.Drop(func(n string) bool { return n == name }) }
 
 func (f requestFields) Values(name string) (all string) {
-	name = strings.ToLower(name)
 	for i := range f.Fields {
 		switch {
 		case f.Fields[i].Name != name:
