@@ -14,11 +14,13 @@ type event struct {
 	src     []byte // the push
 	channel string
 	pub     *Publication
+	epoch   string // of the history that pub is in, if a fan has it
 	join    *Client
 	leave   *Client
 	subbed  *subscribed
 	begin   []*event // of the push that comes first: what it holds
 	over    bool     // the subscription has ended: the client is to come back
+	old     bool     // of a history: who comes back gets it at once, and no queue bounds it
 	text    []byte   // JSON
 
 	once  sync.Once
@@ -132,8 +134,11 @@ func decode(p []byte) *event {
 			}
 			e.begin = append(e.begin, (&event{channel: channel, subbed: at}).written())
 			for i := range s.Publications {
-				e.begin = append(e.begin, (&event{channel: channel, pub: s.Publications[i].publication()}).written())
+				e.begin = append(e.begin, (&event{channel: channel, pub: s.Publications[i].publication(), old: true}).written())
 			}
+		}
+		if len(e.begin) == 0 {
+			return nil // a stream whose channels all have fans
 		}
 		return e
 	default:

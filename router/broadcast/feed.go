@@ -29,6 +29,7 @@ type wanted struct {
 	channels []string
 	since    map[string]Position
 	options  map[string]centrifuge.SubscribeOptions
+	fans     map[string]centrifuge.SubscribeOptions // those of channels that have a fan
 }
 
 // want looks whether a subscriber may have channels; with all rights if it is a publisher.
@@ -36,7 +37,7 @@ func (h *Hub) want(ctx context.Context, publisher bool, channels []string, since
 	if len(channels) == 0 || len(channels) > mostStream {
 		return nil, fmt.Errorf("%w: want 1 to %d channels", ErrMalformed, mostStream)
 	}
-	w := &wanted{channels: channels, since: since, options: map[string]centrifuge.SubscribeOptions{}}
+	w := &wanted{channels: channels, since: since, options: map[string]centrifuge.SubscribeOptions{}, fans: map[string]centrifuge.SubscribeOptions{}}
 	id := protocols.IdentityFrom(ctx)
 	for i, channel := range channels {
 		if slices.Contains(channels[:i], channel) {
@@ -53,7 +54,11 @@ func (h *Hub) want(ctx context.Context, publisher bool, channels []string, since
 		if n.HistorySize > 0 {
 			o.EnablePositioning = true
 		}
-		w.options[channel] = o
+		if n.Presence || n.JoinLeave {
+			w.options[channel] = o
+		} else {
+			w.fans[channel] = o
+		}
 	}
 	return w, nil
 }
@@ -159,26 +164,44 @@ func (t *oneWay) PingPongConfig() centrifuge.PingPongConfig {
 
 func (t *oneWay) subscriptions() map[string]centrifuge.SubscribeOptions { return t.options }
 
-// subscribe makes a client of a transport. done ends it.
-func (h *Hub) subscribe(ctx context.Context, t centrifuge.Transport, w *wanted) (done func(), err error) {
+// subscribe has a stream get what it wants. done ends that.
+func (h *Hub) subscribe(ctx context.Context, t interface {
+	centrifuge.Transport
+	sink
+}, w *wanted,
+) (done func(), err error) {
 	e := h.node.Load()
 	if e == nil {
 		return nil, ErrAway
 	}
-	client, end, err := centrifuge.NewClient(ctx, e.Node, t)
+	end, err := h.client(ctx, e, t, w.since)
+	if err != nil {
+		return nil, err
+	}
+	leave, err := h.joinAll(ctx, e, w, t)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return func() { leave(); end() }, nil
+}
+
+// client makes one of centrifuge's of a transport. end ends it.
+func (h *Hub) client(ctx context.Context, e *engine, t centrifuge.Transport, since map[string]Position) (end func(), err error) {
+	client, done, err := centrifuge.NewClient(ctx, e.Node, t)
 	if err != nil {
 		return nil, fmt.Errorf("broadcast: %w", err)
 	}
-	done = func() { _ = end() } // its error is always nil
+	end = func() { _ = done() } // its error is always nil
 	req := centrifuge.ConnectRequest{Subs: map[string]centrifuge.SubscribeRequest{}}
-	for channel, at := range w.since {
+	for channel, at := range since {
 		req.Subs[channel] = centrifuge.SubscribeRequest{Recover: true, Offset: at.Offset, Epoch: at.Epoch}
 	}
 	if err := client.ConnectNoErrorToDisconnect(req); err != nil {
-		done()
+		end()
 		return nil, fmt.Errorf("%w: %w", ErrAway, err)
 	}
-	return done, nil
+	return end, nil
 }
 
 // socket is a one-way stream over a WebSocket.
@@ -189,32 +212,38 @@ type socket struct {
 }
 
 // Write implements centrifuge.Transport.
-func (t *socket) Write(p []byte) error {
-	if e := t.hub.decode(p); e != nil && !e.over && e.begin == nil {
-		return t.c.Send(ws.Text, e.text)
-	}
-	return t.WriteMany(p)
-}
+func (t *socket) Write(p []byte) error { return t.WriteMany(p) }
 
 // WriteMany implements centrifuge.Transport.
 func (t *socket) WriteMany(ps ...[]byte) error {
-	texts := make([][]byte, 0, len(ps))
 	for _, p := range ps {
 		switch e := t.hub.decode(p); {
 		case e == nil:
 		case e.over:
-			t.c.Close(ws.CloseTryAgainLater, "subscription is over")
+			t.over()
 			return ws.ErrClosed
 		case e.begin != nil:
-			for _, e := range e.begin {
-				texts = append(texts, e.text)
-			}
+			t.put(e.begin...)
 		default:
-			texts = append(texts, e.text)
+			t.put(e)
 		}
 	}
-	return t.c.SendAll(ws.Text, texts...)
+	return nil
 }
+
+func (t *socket) put(events ...*event) {
+	if len(events) == 1 {
+		_ = t.c.Send(ws.Text, events[0].text) // the session ends by itself
+		return
+	}
+	texts := make([][]byte, len(events))
+	for i, e := range events {
+		texts[i] = e.text
+	}
+	_ = t.c.SendAll(ws.Text, texts...) // the same
+}
+
+func (t *socket) over() { t.c.Close(ws.CloseTryAgainLater, "subscription is over") }
 
 // Close implements centrifuge.Transport.
 func (t *socket) Close(d centrifuge.Disconnect) error {
@@ -277,33 +306,43 @@ func (f *feed) Write(p []byte) error { return f.WriteMany(p) }
 
 // WriteMany implements centrifuge.Transport. It does not wait.
 func (f *feed) WriteMany(ps ...[]byte) error {
+	for _, p := range ps {
+		switch e := f.hub.decode(p); {
+		case e == nil:
+		case e.over:
+			f.over()
+		case e.begin != nil:
+			f.put(e.begin...)
+		default:
+			f.put(e)
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, p := range ps {
-		e := f.hub.decode(p)
-		switch {
-		case f.err != nil:
-			return f.err
-		case e == nil:
-			continue
-		case e.over:
-			f.endLocked(errGoing)
-			return f.err
-		case e.begin != nil:
-			f.queue = append(f.queue, e.begin...)
-		default:
-			f.queue = append(f.queue, e)
+	return f.err
+}
+
+func (f *feed) put(events ...*event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return
+	}
+	f.queue = append(f.queue, events...)
+	for _, e := range events {
+		if e.subbed == nil && !e.old {
 			f.size += len(e.text)
 		}
 	}
 	if f.size > f.hub.opts.Queue {
 		f.hub.slow.Add(1)
 		f.endLocked(errSlow)
-		return f.err
+		return
 	}
 	f.wake()
-	return nil
 }
+
+func (f *feed) over() { f.end(errGoing) }
 
 // Close implements centrifuge.Transport.
 func (f *feed) Close(d centrifuge.Disconnect) error {

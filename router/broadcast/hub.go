@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +57,7 @@ type Hub struct {
 
 	mu      sync.Mutex // guards the fields below
 	streams map[*feed]struct{}
+	fans    map[string]*fan // by channel
 	closed  bool
 }
 
@@ -130,7 +133,7 @@ func New(o Options) (*Hub, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{opts: o, log: o.Log, seed: maphash.MakeSeed(), using: make(chan struct{}, mostUsing), streams: map[*feed]struct{}{}}
+	h := &Hub{opts: o, log: o.Log, seed: maphash.MakeSeed(), using: make(chan struct{}, mostUsing), streams: map[*feed]struct{}{}, fans: map[string]*fan{}}
 	h.rules.Store(r)
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	if o.Redis == nil {
@@ -210,11 +213,16 @@ func (h *Hub) open() (*engine, error) {
 	node.OnConnecting(h.connecting)
 	node.OnConnect(h.connected)
 	var closeBroker func()
+	var broker centrifuge.Broker
 	if h.opts.Redis != nil {
-		if closeBroker, err = h.opts.Redis.attach(node); err != nil {
-			return nil, err
-		}
+		broker, closeBroker, err = h.opts.Redis.attach(node)
+	} else {
+		broker, err = centrifuge.NewMemoryBroker(node, centrifuge.MemoryBrokerConfig{})
 	}
+	if err != nil {
+		return nil, fmt.Errorf("broadcast: %w", err)
+	}
+	node.SetBroker(&tap{broker, h})
 	e.close = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeFor)
 		defer cancel()
@@ -289,6 +297,13 @@ func (h *Hub) Stats() Stats {
 	if e := h.node.Load(); e != nil {
 		hub := e.Hub()
 		st.Connected, st.Clients, st.Channels, st.Subscriptions = true, hub.NumClients(), hub.NumChannels(), hub.NumSubscriptions()
+	}
+	h.mu.Lock()
+	fans := slices.Collect(maps.Values(h.fans))
+	h.mu.Unlock()
+	for _, f := range fans {
+		one, all := f.count()
+		st.Clients, st.Subscriptions = st.Clients-one, st.Subscriptions-one+all
 	}
 	return st
 }

@@ -208,11 +208,7 @@ func (h *Hub) History(ctx context.Context, channel string, o HistoryOptions) (li
 	err = h.use(ctx, func(e *engine) error {
 		res, err := e.History(channel, centrifuge.WithHistoryFilter(f))
 		for _, p := range res.Publications {
-			pub := Publication{Offset: p.Offset, Data: p.Data, Tags: p.Tags}
-			if p.Info != nil {
-				pub.Publisher = &Client{p.Info.ClientID, p.Info.UserID}
-			}
-			list = append(list, pub)
+			list = append(list, *publicationFrom(p))
 		}
 		at = Position(res.StreamPosition)
 		return err

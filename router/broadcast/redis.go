@@ -31,11 +31,11 @@ func (r *Redis) check() error {
 	return err
 }
 
-// attach has a node meet others at Redis. It connects.
-func (r *Redis) attach(node *centrifuge.Node) (closeAll func(), err error) {
+// attach has a node meet others at Redis, by the broker that it gives. It connects.
+func (r *Redis) attach(node *centrifuge.Node) (_ centrifuge.Broker, closeAll func(), err error) {
 	a, err := r.Parse()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	conf := centrifuge.RedisShardConfig{
 		User: a.User, Password: a.Password, DB: a.DB, TLSConfig: a.TLS, ClientName: "oneport",
@@ -58,13 +58,13 @@ func (r *Redis) attach(node *centrifuge.Node) (closeAll func(), err error) {
 	}
 	shard, err := centrifuge.NewRedisShard(node, conf)
 	if err != nil {
-		return nil, fmt.Errorf("broadcast: %w", err)
+		return nil, nil, fmt.Errorf("broadcast: %w", err)
 	}
 	broker.Shards = []*centrifuge.RedisShard{shard}
 	b, err := centrifuge.NewRedisBroker(node, broker)
 	if err != nil {
 		shard.Close()
-		return nil, fmt.Errorf("broadcast: %w", err)
+		return nil, nil, fmt.Errorf("broadcast: %w", err)
 	}
 	closeAll = func() {
 		_ = b.Close(context.Background()) // it does not wait, and gives no error
@@ -75,9 +75,9 @@ func (r *Redis) attach(node *centrifuge.Node) (closeAll func(), err error) {
 	})
 	if err != nil {
 		closeAll()
-		return nil, fmt.Errorf("broadcast: %w", err)
+		return nil, nil, fmt.Errorf("broadcast: %w", err)
 	}
-	node.SetBroker(b)
+	node.SetController(b)
 	node.SetPresenceManager(p)
-	return closeAll, nil
+	return b, closeAll, nil
 }
