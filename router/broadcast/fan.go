@@ -38,7 +38,8 @@ type sink interface {
 // member is a stream in a fan.
 type member struct {
 	to    sink
-	place int // in members
+	place int    // in members
+	had   uint64 // the last that it has had of the history, which may be ahead of the fan
 	// While a member that comes back gets what it has missed, what is new waits.
 	holds bool
 	held  []*event
@@ -215,8 +216,9 @@ func (f *fan) catchUp(ctx context.Context, e *engine, m *member, since, at Posit
 	if f.err != nil {
 		return f.err
 	}
+	m.had = now.Offset
 	for _, e := range m.held {
-		if e.pub.Offset == 0 || e.pub.Offset > now.Offset {
+		if e.pub.Offset > m.had {
 			m.to.put(e)
 		}
 	}
@@ -365,6 +367,7 @@ func (f *fan) deliverLocked(events ...*event) (whole bool) {
 		}
 		for _, m := range f.members {
 			switch {
+			case !m.holds && e.pub.Offset <= m.had && m.had > 0:
 			case !m.holds:
 				m.to.put(e)
 			case m.size+len(e.text) > f.hub.opts.Queue:
