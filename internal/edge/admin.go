@@ -241,6 +241,7 @@ func (a *Admin) service(ending <-chan struct{}) admin.Options {
 	}
 	if e := a.opts.Edge; e != nil {
 		o.Config = e.shown
+		o.Revocations = e.revocations
 		o.Plan = e.planned
 	}
 	if a.opts.Reload != nil {

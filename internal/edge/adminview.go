@@ -121,6 +121,20 @@ func (a *Admin) limits() *adminv1.ListLimitsResponse {
 	return res
 }
 
+// revocations are those that hold, as the API has them.
+func (e *Edge) revocations() (list []*adminv1.Revocation) {
+	for _, r := range e.Sessions().Revocations() {
+		// A token's claims are what an issuer has signed, and need be no UTF-8; without the
+		// whole of a name nothing is lifted, so that it is not made short.
+		v := &adminv1.Revocation{Subject: strings.ToValidUTF8(r.Subject, "\uFFFD"), Issuer: strings.ToValidUTF8(r.Issuer, "\uFFFD"), At: timestamppb.New(r.At)}
+		if !r.Until.IsZero() {
+			v.Until = timestamppb.New(r.Until)
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
 // routes are those in effect.
 func (a *Admin) routes() (list []*adminv1.Route) {
 	if a.opts.Edge == nil {

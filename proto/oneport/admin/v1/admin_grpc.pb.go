@@ -25,6 +25,8 @@ const (
 	Admin_ListConnections_FullMethodName  = "/oneport.admin.v1.Admin/ListConnections"
 	Admin_WatchConnections_FullMethodName = "/oneport.admin.v1.Admin/WatchConnections"
 	Admin_Kill_FullMethodName             = "/oneport.admin.v1.Admin/Kill"
+	Admin_ListRevocations_FullMethodName  = "/oneport.admin.v1.Admin/ListRevocations"
+	Admin_Unrevoke_FullMethodName         = "/oneport.admin.v1.Admin/Unrevoke"
 	Admin_ListRoutes_FullMethodName       = "/oneport.admin.v1.Admin/ListRoutes"
 	Admin_ListUpstreams_FullMethodName    = "/oneport.admin.v1.Admin/ListUpstreams"
 	Admin_ListCertificates_FullMethodName = "/oneport.admin.v1.Admin/ListCertificates"
@@ -55,6 +57,12 @@ type AdminClient interface {
 	// Kill ends one connection, or all open calls of a user or of an upstream.
 	// POST /api/v1/kill
 	Kill(ctx context.Context, in *KillRequest, opts ...grpc.CallOption) (*KillResponse, error)
+	// ListRevocations lists whose credentials are refused, the latest first.
+	// GET /api/v1/revocations
+	ListRevocations(ctx context.Context, in *ListRevocationsRequest, opts ...grpc.CallOption) (*ListRevocationsResponse, error)
+	// Unrevoke lifts a revocation: the identity's credentials are good again.
+	// POST /api/v1/unrevoke
+	Unrevoke(ctx context.Context, in *UnrevokeRequest, opts ...grpc.CallOption) (*UnrevokeResponse, error)
 	// ListRoutes lists the routes in effect, in the order in which they are tried.
 	// GET /api/v1/routes
 	ListRoutes(ctx context.Context, in *ListRoutesRequest, opts ...grpc.CallOption) (*ListRoutesResponse, error)
@@ -132,6 +140,26 @@ func (c *adminClient) Kill(ctx context.Context, in *KillRequest, opts ...grpc.Ca
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(KillResponse)
 	err := c.cc.Invoke(ctx, Admin_Kill_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListRevocations(ctx context.Context, in *ListRevocationsRequest, opts ...grpc.CallOption) (*ListRevocationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRevocationsResponse)
+	err := c.cc.Invoke(ctx, Admin_ListRevocations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Unrevoke(ctx context.Context, in *UnrevokeRequest, opts ...grpc.CallOption) (*UnrevokeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnrevokeResponse)
+	err := c.cc.Invoke(ctx, Admin_Unrevoke_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -265,6 +293,12 @@ type AdminServer interface {
 	// Kill ends one connection, or all open calls of a user or of an upstream.
 	// POST /api/v1/kill
 	Kill(context.Context, *KillRequest) (*KillResponse, error)
+	// ListRevocations lists whose credentials are refused, the latest first.
+	// GET /api/v1/revocations
+	ListRevocations(context.Context, *ListRevocationsRequest) (*ListRevocationsResponse, error)
+	// Unrevoke lifts a revocation: the identity's credentials are good again.
+	// POST /api/v1/unrevoke
+	Unrevoke(context.Context, *UnrevokeRequest) (*UnrevokeResponse, error)
 	// ListRoutes lists the routes in effect, in the order in which they are tried.
 	// GET /api/v1/routes
 	ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesResponse, error)
@@ -317,6 +351,12 @@ func (UnimplementedAdminServer) WatchConnections(*WatchConnectionsRequest, grpc.
 }
 func (UnimplementedAdminServer) Kill(context.Context, *KillRequest) (*KillResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Kill not implemented")
+}
+func (UnimplementedAdminServer) ListRevocations(context.Context, *ListRevocationsRequest) (*ListRevocationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRevocations not implemented")
+}
+func (UnimplementedAdminServer) Unrevoke(context.Context, *UnrevokeRequest) (*UnrevokeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unrevoke not implemented")
 }
 func (UnimplementedAdminServer) ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRoutes not implemented")
@@ -415,6 +455,42 @@ func _Admin_Kill_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).Kill(ctx, req.(*KillRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListRevocations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRevocationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListRevocations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListRevocations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListRevocations(ctx, req.(*ListRevocationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Unrevoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnrevokeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Unrevoke(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Unrevoke_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Unrevoke(ctx, req.(*UnrevokeRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -631,6 +707,14 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Kill",
 			Handler:    _Admin_Kill_Handler,
+		},
+		{
+			MethodName: "ListRevocations",
+			Handler:    _Admin_ListRevocations_Handler,
+		},
+		{
+			MethodName: "Unrevoke",
+			Handler:    _Admin_Unrevoke_Handler,
 		},
 		{
 			MethodName: "ListRoutes",
