@@ -36,7 +36,7 @@ func (p *patient) coalescing() Check {
 	if err != nil {
 		return fail("a connection: %s", said(err))
 	}
-	defer h.Close()
+	defer shut(h)
 	var page []*stream
 	for range onePage {
 		s, err := h.send(p.request(http.MethodGet, p.Path, browserFields...))
@@ -61,14 +61,14 @@ func (p *patient) coalescing() Check {
 
 // preconnect opens a connection, and asks a second later.
 func (p *patient) preconnect() Check {
-	if p.h2 == nil && p.h1 == nil {
-		return skip("ordinary requests do not work")
+	if p.h2 == nil && (p.h1 == nil || !errors.Is(p.h2Err, errNoHTTP2)) {
+		return skip("ordinary requests do not work at once either")
 	}
 	c, err := p.secure(2, p.config("h2", "http/1.1"))
 	if err != nil {
 		return fail("a connection: %s", said(err))
 	}
-	defer c.Close()
+	defer shut(c)
 	select {
 	case <-p.ctx.Done():
 		return skip("there was no time")
@@ -81,7 +81,7 @@ func (p *patient) preconnect() Check {
 			_, err = h.ask(p.get())
 		}
 	} else {
-		_, err = newConn1(p, c).do(http.MethodGet, p.Path)
+		_, err = newConn1(p, c).do(p.Path)
 	}
 	if err != nil {
 		return fail("a connection whose first request comes after a second: %s", said(err))
@@ -97,7 +97,7 @@ func (p *patient) extendedConnect() Check {
 	if err != nil {
 		return fail("a connection: %s", said(err))
 	}
-	defer h.Close()
+	defer shut(h)
 	if _, err := h.ask(p.get()); err != nil {
 		return fail("GET %s: %s", p.Path, said(err))
 	}
@@ -117,7 +117,7 @@ func (p *patient) extendedConnect() Check {
 		{"origin", "https://" + p.authority},
 	}}
 	s, err := h.connect(req)
-	var reset errReset
+	var reset resetError
 	switch {
 	case errors.As(err, &reset), err != nil:
 		return fail("WebSockets over HTTP/2 are offered, and one at %s fails: %s", p.WebSocketPath, said(err))

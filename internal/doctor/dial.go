@@ -47,7 +47,7 @@ func (p *patient) dial(timeouts int) (net.Conn, error) {
 		return nil, err
 	}
 	if err := c.SetDeadline(time.Now().Add(time.Duration(timeouts) * p.Timeout)); err != nil {
-		c.Close()
+		shut(c)
 		return nil, err
 	}
 	return &line{c, context.AfterFunc(p.ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })}, nil
@@ -81,7 +81,7 @@ func (p *patient) secure(timeouts int, cfg *tls.Config) (*tls.Conn, error) {
 	}
 	c := tls.Client(raw, cfg)
 	if err := c.HandshakeContext(p.ctx); err != nil {
-		raw.Close()
+		shut(raw)
 		return nil, err
 	}
 	return c, nil
@@ -93,7 +93,7 @@ func (p *patient) reach() error {
 	if err != nil {
 		return fmt.Errorf("%w to %s: %s", ErrUnreachable, p.Address, said(err))
 	}
-	defer raw.Close()
+	defer shut(raw)
 	c := tls.Client(raw, p.config("h2", "http/1.1"))
 	err = c.HandshakeContext(p.ctx)
 	p.state = c.ConnectionState()
@@ -155,3 +155,6 @@ func quoted(s string) string {
 	}
 	return q
 }
+
+// shut closes what was used: a failure leaves nothing to do.
+func shut(c io.Closer) { _ = c.Close() }

@@ -65,7 +65,7 @@ func (p *patient) open1(timeouts int, alpn ...string) (*conn1, error) {
 		return nil, err
 	}
 	if got := c.ConnectionState().NegotiatedProtocol; got != "" && got != "http/1.1" {
-		c.Close()
+		shut(c)
 		return nil, fmt.Errorf("it takes %q, which was not offered", got)
 	}
 	return newConn1(p, c), nil
@@ -75,10 +75,10 @@ func newConn1(p *patient, c *tls.Conn) *conn1 {
 	return &conn1{c, bufio.NewReader(io.LimitReader(c, mostAnswer)), p}
 }
 
-// head is a request's, with the fields that all have.
-func (p *patient) head(method, path string, fields ...string) []byte {
+// head is a GET's, with the fields that all have.
+func (p *patient) head(path string, fields ...string) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: oneport-doctor\r\nAccept: */*\r\n", method, path, p.authority)
+	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: oneport-doctor\r\nAccept: */*\r\n", path, p.authority)
 	for _, f := range fields {
 		b.WriteString(f + "\r\n")
 	}
@@ -88,24 +88,24 @@ func (p *patient) head(method, path string, fields ...string) []byte {
 
 var errNotHTTP1 = errors.New("what it answers is no HTTP/1")
 
-// do asks, and reads the answer.
-func (c *conn1) do(method, path string, fields ...string) (*answer, error) {
-	if _, err := c.Write(c.p.head(method, path, fields...)); err != nil {
-		if a, err := c.read(method); err == nil { // it has answered early, and closed
+// do makes a GET, and reads the answer.
+func (c *conn1) do(path string, fields ...string) (*answer, error) {
+	if _, err := c.Write(c.p.head(path, fields...)); err != nil {
+		if a, err := c.read(); err == nil { // it has answered early, and closed
 			return a, nil
 		}
 		return nil, err
 	}
-	return c.read(method)
+	return c.read()
 }
 
-func (c *conn1) read(method string) (*answer, error) {
+func (c *conn1) read() (*answer, error) {
 	if b, err := c.r.Peek(5); len(b) == 0 {
 		return nil, err
 	} else if string(b) != "HTTP/" {
 		return nil, errNotHTTP1
 	}
-	res, err := http.ReadResponse(c.r, &http.Request{Method: method})
+	res, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +128,8 @@ func (p *patient) get1(alpn ...string) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
-	return c.do(http.MethodGet, p.Path)
+	defer shut(c)
+	return c.do(p.Path)
 }
 
 func http1Probes() []probe {
@@ -180,8 +180,8 @@ func (p *patient) keepAlive() Check {
 	if err != nil {
 		return fail("a second connection: %s", said(err))
 	}
-	defer c.Close()
-	a, err := c.do(http.MethodGet, p.Path)
+	defer shut(c)
+	a, err := c.do(p.Path)
 	switch {
 	case err != nil:
 		return fail("GET %s again, on another connection: %s", p.Path, said(err))
@@ -190,7 +190,7 @@ func (p *patient) keepAlive() Check {
 	case !a.whole:
 		return skip("the answer is too long to be read to its end")
 	}
-	if _, err = c.do(http.MethodGet, p.Path); err != nil {
+	if _, err = c.do(p.Path); err != nil {
 		return fail("the second request on a connection: %s", said(err))
 	}
 	return ok("two requests on one connection")
@@ -209,8 +209,8 @@ func (p *patient) scheme() Check {
 			if err != nil {
 				return nil, err
 			}
-			defer c.Close()
-			return c.do(http.MethodGet, path)
+			defer shut(c)
+			return c.do(path)
 		}},
 		{"HTTP/2", func(path string) (*answer, error) { return p.alone(p.request(http.MethodGet, path), "h2", "http/1.1") }},
 	} {
@@ -272,8 +272,8 @@ func (p *patient) largeHeader() Check {
 	if err != nil {
 		return fail("another connection: %s", said(err))
 	}
-	defer c.Close()
-	a, err := c.do(http.MethodGet, p.Path, "X-Doctor: "+strings.Repeat("x", tooLarge))
+	defer shut(c)
+	a, err := c.do(p.Path, "X-Doctor: "+strings.Repeat("x", tooLarge))
 	switch {
 	case err != nil:
 		return warn("a header of 128 KiB: %s, without an answer", said(err))

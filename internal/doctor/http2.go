@@ -52,16 +52,18 @@ type request2 struct {
 	trailer [][2]string
 }
 
-// errGoAway says that the server has ended the connection.
-type errGoAway struct{ code http2.ErrCode }
+// goAwayError says that the server has ended the connection.
+type goAwayError struct{ code http2.ErrCode }
 
-func (e errGoAway) Error() string {
+func (e goAwayError) Error() string {
 	return fmt.Sprintf("it ends the connection with GOAWAY %v", e.code)
 }
 
-type errReset struct{ code http2.ErrCode }
+var errHTTP1 = errors.New("it answers in HTTP/1 to HTTP/2")
 
-func (e errReset) Error() string { return fmt.Sprintf("it resets the stream with %v", e.code) }
+type resetError struct{ code http2.ErrCode }
+
+func (e resetError) Error() string { return fmt.Sprintf("it resets the stream with %v", e.code) }
 
 // request is an ordinary one.
 func (p *patient) request(method, path string, more ...[2]string) *request2 {
@@ -101,13 +103,13 @@ func (p *patient) open2(timeouts int, alpn ...string) (*conn2, error) {
 		return nil, err
 	}
 	if c.ConnectionState().NegotiatedProtocol != "h2" {
-		c.Close()
+		shut(c)
 		return nil, errNoHTTP2
 	}
 	h := newConn2(p, c)
 	h.Conn = c
 	if err := h.begin(); err != nil {
-		c.Close()
+		shut(c)
 		return nil, err
 	}
 	return h, nil
@@ -172,7 +174,7 @@ func (h *conn2) ask(req *request2) (*answer, error) {
 		for h.step() == nil { // why, the server may have said before it has closed
 		}
 		if h.goaway != nil {
-			return nil, errGoAway{h.goaway.ErrCode}
+			return nil, goAwayError{h.goaway.ErrCode}
 		}
 		return nil, err
 	}
@@ -184,7 +186,7 @@ func (h *conn2) await(s *stream) (*answer, error) {
 	for !s.done {
 		if err := h.step(); err != nil {
 			if h.goaway != nil && h.goaway.ErrCode != http2.ErrCodeNo {
-				return nil, errGoAway{h.goaway.ErrCode}
+				return nil, goAwayError{h.goaway.ErrCode}
 			}
 			return nil, err
 		}
@@ -201,11 +203,14 @@ func (h *conn2) step() error {
 		if b, err := h.r.Peek(5); err != nil {
 			return err
 		} else if string(b) == "HTTP/" {
-			return errors.New("it answers in HTTP/1 to HTTP/2")
+			return errHTTP1
 		}
 	}
 	f, err := h.fr.ReadFrame()
-	if err != nil {
+	switch {
+	case err != nil && strings.Contains(err.Error(), "looked like an HTTP/1"): // behind frames of another
+		return errHTTP1
+	case err != nil:
 		return err
 	}
 	h.frames++
@@ -220,12 +225,12 @@ func (h *conn2) step() error {
 		h.goaway = &http2.GoAwayFrame{LastStreamID: f.LastStreamID, ErrCode: f.ErrCode}
 		for id, s := range h.streams {
 			if id > f.LastStreamID && !s.done {
-				s.done, s.reset = true, errGoAway{f.ErrCode}
+				s.done, s.reset = true, goAwayError{f.ErrCode}
 			}
 		}
 	case *http2.RSTStreamFrame:
 		if s := h.streams[f.StreamID]; s != nil && !s.done {
-			s.done, s.reset = true, errReset{f.ErrCode}
+			s.done, s.reset = true, resetError{f.ErrCode}
 		}
 	case *http2.MetaHeadersFrame:
 		return h.onHeaders(f)
@@ -270,7 +275,7 @@ func (h *conn2) onHeaders(f *http2.MetaHeadersFrame) error {
 	default:
 		s.trailer = fields
 	}
-	s.answer.frames++
+	s.frames++
 	if f.StreamEnded() {
 		s.done, s.whole = true, true
 	}
@@ -299,7 +304,7 @@ func (p *patient) alone(req *request2, alpn ...string) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer h.Close()
+	defer shut(h)
 	return h.ask(req)
 }
 

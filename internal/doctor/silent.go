@@ -17,8 +17,8 @@ func (p *patient) plaintext() Check {
 	if err != nil {
 		return fail("another connection: %s", said(err))
 	}
-	defer c.Close()
-	if _, err := c.Write(p.head(http.MethodGet, p.Path, "Connection: close")); err != nil {
+	defer shut(c)
+	if _, err := c.Write(p.head(p.Path, "Connection: close")); err != nil {
 		return ok("it is refused: %s", said(err))
 	}
 	r := bufio.NewReader(io.LimitReader(c, mostAnswer))
@@ -50,7 +50,7 @@ func (p *patient) garbage() Check {
 	if err != nil {
 		return fail("another connection: %s", said(err))
 	}
-	defer c.Close()
+	defer shut(c)
 	began := time.Now()
 	_, err = c.Write(bytes.Repeat([]byte{0, 0xff, 0x80, '\r', '\n'}, 20))
 	if err == nil {
@@ -87,7 +87,7 @@ func (p *patient) neighbours() Check {
 		if err != nil {
 			return fail("connection %d of silent clients: %s", i+1, said(err))
 		}
-		defer c.Close()
+		defer shut(c)
 		if i >= each {
 			if _, err := c.Write(helloBegin); err != nil {
 				return fail("connection %d: %s", i+1, said(err))
@@ -115,7 +115,7 @@ func (p *patient) hush(who string, first []byte) Check {
 	if err != nil {
 		return fail("another connection: %s", said(err))
 	}
-	defer c.Close()
+	defer shut(c)
 	if _, err := c.Write(first); err != nil {
 		return fail("%s: %s", who, said(err))
 	}
@@ -155,8 +155,8 @@ func (p *patient) idle1() Check {
 	if err != nil {
 		return skip("HTTP/1.1 does not work")
 	}
-	defer c.Close()
-	a, err := c.do(http.MethodGet, p.Path)
+	defer shut(c)
+	a, err := c.do(p.Path)
 	switch {
 	case err != nil:
 		return skip("HTTP/1.1 does not work")

@@ -69,10 +69,10 @@ func (p *patient) twice() error {
 	if err != nil {
 		return err
 	}
-	defer h.Close()
+	defer shut(h)
 	for range 2 {
 		if _, err := h.ask(p.get()); err != nil {
-			var gone errGoAway
+			var gone goAwayError
 			if errors.As(err, &gone) && gone.code == http2.ErrCodeNo { // it closes after one, and says so
 				return nil
 			}
@@ -94,7 +94,7 @@ func (p *patient) settingsOnce() Check {
 			return skip("HTTP/2 does not work: %s", said(err))
 		}
 		_, err = h.ask(req)
-		h.Close()
+		shut(h)
 		before := h.settings[:min(len(h.settings), max(h.early, 2))]
 		if err != nil {
 			before = h.settings // it has ended before the answer
@@ -162,7 +162,7 @@ func (p *patient) mixed() Check {
 		if err != nil {
 			return fail("a connection: %s", said(err))
 		}
-		defer h.Close()
+		defer shut(h)
 		for i, isRPC := range order {
 			what, req, want := "GET "+p.Path, p.get(), rest
 			if isRPC {
@@ -207,7 +207,7 @@ func (p *patient) restAtRPC() Check {
 	if err != nil {
 		return fail("a connection: %s", said(err))
 	}
-	defer h.Close()
+	defer shut(h)
 	a, err := h.ask(post)
 	if err != nil {
 		return fail("POST /%s with JSON: %s", p.GRPCMethod, said(err))
@@ -226,7 +226,7 @@ func (p *patient) idle2() Check {
 	if err != nil {
 		return fail("a connection: %s", said(err))
 	}
-	defer h.Close()
+	defer shut(h)
 	if _, err := h.ask(p.get()); err != nil {
 		return fail("GET %s: %s", p.Path, said(err))
 	}
@@ -249,7 +249,7 @@ func (p *patient) grpcALPN() Check {
 		}
 		return fail("a client that offers h2 alone: %s", said(err))
 	}
-	defer c.Close()
+	defer shut(c)
 	if got := c.ConnectionState().NegotiatedProtocol; got == "h2" {
 		return ok("a client that offers h2 alone gets it")
 	}
@@ -279,7 +279,7 @@ func (p *patient) settingsFirst() Check {
 	case err != nil:
 		return fail("a client that offers h2 alone: %s", said(err))
 	}
-	defer h.Close()
+	defer shut(h)
 	began := time.Now()
 	for len(h.settings) == 0 && err == nil {
 		err = h.step()

@@ -18,7 +18,7 @@ func (r *Report) Text() string {
 		}
 		fmt.Fprintf(&b, "  %-7s  %-22s  %s\n", c.Status, c.Name, c.Saw)
 		if c.Why != "" {
-			fmt.Fprintf(&b, "%36s%s\n", "", fold(c.Why, 36))
+			fmt.Fprintf(&b, "%35s%s\n", "", fold(c.Why, 35))
 		}
 	}
 	fmt.Fprintf(&b, "\n%d ok, %d warn, %d fail, %d skipped\n", r.Count(OK), r.Count(Warn), r.Count(Fail), r.Count(Skipped))

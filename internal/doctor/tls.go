@@ -46,7 +46,7 @@ func version(v uint16) func(*patient) Check {
 		if err != nil {
 			return warn("a client of %s alone cannot connect: %s", tls.VersionName(v), said(err))
 		}
-		c.Close()
+		shut(c)
 		return ok("a client of %s alone connects", tls.VersionName(v))
 	}
 }
@@ -64,7 +64,7 @@ func (p *patient) oldVersions() Check {
 		cfg.MinVersion, cfg.MaxVersion, cfg.CipherSuites = v, v, all
 		c, err := p.secure(1, cfg)
 		if err == nil {
-			c.Close()
+			shut(c)
 			return warn("a client of %s alone connects", tls.VersionName(v))
 		}
 	}

@@ -49,12 +49,12 @@ func (p *patient) upgrade(c *conn1, origin string, early []byte) (*handshake, er
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce) // which never fails
 	key := base64.StdEncoding.EncodeToString(nonce)
-	req := p.head(http.MethodGet, p.WebSocketPath, "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: "+key, "Origin: "+origin)
+	req := p.head(p.WebSocketPath, "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: "+key, "Origin: "+origin)
 	if _, err = c.Write(append(req, early...)); err == nil {
 		var a *answer
-		if a, err = c.read(http.MethodGet); err == nil {
+		if a, err = c.read(); err == nil {
 			if a.status != http.StatusSwitchingProtocols {
-				c.Close()
+				shut(c)
 				return &handshake{answer: a}, nil
 			}
 			sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // as above
@@ -64,7 +64,7 @@ func (p *patient) upgrade(c *conn1, origin string, early []byte) (*handshake, er
 			err = errors.New("Sec-WebSocket-Accept is not the one of the key")
 		}
 	}
-	c.Close()
+	shut(c)
 	return nil, err
 }
 
@@ -129,7 +129,7 @@ func (h *handshake) pong(payload string) error {
 // part says goodbye.
 func (h *handshake) part() {
 	_, _ = h.c.Write(frame(opClose, "\x03\xe8")) // it may have left
-	h.c.Close()
+	shut(h.c)
 }
 
 // noWS says why there is nothing to look at; nil if there is a WebSocket.
@@ -229,9 +229,9 @@ func (p *patient) wsAfterREST() Check {
 	if err != nil {
 		return fail("a connection: %s", said(err))
 	}
-	a, err := c.do(http.MethodGet, p.Path)
+	a, err := c.do(p.Path)
 	if err != nil || a.close || !a.whole {
-		c.Close()
+		shut(c)
 		return skip("the connection is not kept after an ordinary request")
 	}
 	h, err := p.upgrade(c, "https://"+p.authority, nil)

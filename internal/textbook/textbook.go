@@ -2,7 +2,6 @@ package textbook
 
 import (
 	"crypto/tls"
-	"encoding/json"
 	"io"
 	"log"
 	"net"
@@ -98,7 +97,7 @@ func (l eager) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if t, ok := c.(*tls.Conn); ok && t.Handshake() != nil { //nolint:noctx // no deadline: the fault
-			c.Close()
+			_ = c.Close() // it speaks no TLS
 			continue
 		}
 		return c, nil
@@ -108,19 +107,19 @@ func (l eager) Accept() (net.Conn, error) {
 func serve(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/api/whoami":
-		who := map[string]any{"protocol": "http"}
+		who := `{"protocol": "http"}`
 		if r.TLS != nil {
-			who["tls"] = map[string]string{"version": tls.VersionName(r.TLS.Version)}
+			who = `{"protocol": "http", "tls": {"version": "some"}}`
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(who) // the client has left
+		_, _ = io.WriteString(w, who) // the client has left
 	case "/ws":
 		var up websocket.Upgrader
 		c, err := up.Upgrade(w, r, nil)
 		if err != nil {
 			return // it has answered
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }() // it may have left
 		for {
 			typ, msg, err := c.ReadMessage()
 			if err != nil || c.WriteMessage(typ, msg) != nil {
