@@ -38,6 +38,7 @@ func (s *Service) HTTP() http.Handler {
 	mux.Handle("GET "+apiPrefix+"config", read(s.GetConfig))
 	mux.Handle("GET "+apiPrefix+"log-level", read(s.GetLogLevel))
 	mux.Handle("GET "+apiPrefix+"health", read(s.GetHealth))
+	mux.Handle("GET "+apiPrefix+"stats", read(s.GetStats))
 	mux.Handle("POST "+apiPrefix+"kill", change(s.Kill))
 	mux.Handle("POST "+apiPrefix+"unrevoke", change(s.Unrevoke))
 	mux.Handle("POST "+apiPrefix+"plan", change(s.Plan))
@@ -61,7 +62,7 @@ func index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = io.WriteString(w, "oneport admin\n\n"+ // the client has left: nothing to tell
 		"GET  /healthz /readyz /readyz?verbose\n"+
-		"GET  /api/v1/ connections connections/watch revocations routes upstreams certificates limits config log-level health\n"+
+		"GET  /api/v1/ connections connections/watch revocations routes upstreams certificates limits config log-level health stats\n"+
 		"POST /api/v1/ kill unrevoke plan reload drain log-level   (with the token)\n"+
 		"gRPC oneport.admin.v1.Admin\n")
 }
