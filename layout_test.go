@@ -102,6 +102,7 @@ var mayImport = []struct {
 	{"internal/systemd", nil, "a service manager knows nothing of what the service serves"},
 	{"internal/edge", []string{"internal/systemd", "router", "router/", "protocols/", "certs", "certs/", "proto/"}, "assembles everything for the binary"},
 	{"internal/doctor", nil, "it knows nothing of the servers that it asks"},
+	{"internal/console", []string{"proto/"}, "a client of the admin API, as others may be: it knows no server"},
 	{"internal/textbook", nil, "a program as others write it: none of our code is to make it better"},
 	{"internal/", []string{"internal/", "router", "router/", "protocols/", "certs", "proto/", "oneporttest"}, "test tools may look at everything"},
 	{"cmd/oneport", []string{"internal/edge", "internal/systemd", "internal/doctor", "internal/console", "router", "protocols/rest", "certs", "router/config", "router/auth"}, "main only connects the process to the library"},
@@ -157,6 +158,7 @@ var oneImporter = []struct {
 	{"github.com/redis/rueidis", []string{"router/redisstore"}, "one Redis client: policies declare what they store, and link none"},
 	{"github.com/centrifugal/centrifuge", []string{"router/broadcast"}, "it has a WebSocket of its own, and no 1.0: sessions are ws's, and what changes there is to change one package"},
 	{"github.com/prometheus/client_golang", []string{"router/broadcast"}, "centrifuge counts in a registry, which must not be the process's"},
+	{"golang.org/x/term", []string{"internal/console"}, "one place knows terminals, and cleans what they are given"},
 	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},
 	{"golang.org/x/sys/unix", []string{"protocols/mux", "router", "router/upstream", "internal/", "bench"}, "system calls are rare, and each has its reason"},
 }
