@@ -57,13 +57,11 @@ func (c *Client) explain(err error) error {
 	}
 	st := status.Convert(err)
 	text := Clean(st.Message())
-	switch st.Code() {
-	case codes.Unavailable, codes.Unimplemented:
-		if st.Code() == codes.Unimplemented && text == "this port does not have that" {
-			break
-		}
+	code := st.Code()
+	if code == codes.Unavailable || code == codes.Unimplemented && text != "this port does not have that" {
 		return fmt.Errorf("there is no admin API at %s: %s; --admin says where it is, as admin.listen in the server's file does", c.addr, text)
-	case codes.Unauthenticated:
+	}
+	if code == codes.Unauthenticated {
 		return errors.New(text + "; --token-file names the file with the token, which the server's log says, or admin.token_file")
 	}
 	return errors.New(text)

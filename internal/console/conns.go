@@ -71,7 +71,7 @@ func (c *Client) Watch(ctx context.Context, w io.Writer, q Query, every time.Dur
 		}
 	}
 	if errors.Is(err, io.EOF) || ctx.Err() != nil || status.Code(err) == codes.Canceled {
-		return nil
+		return nil //nolint:nilerr // the port has ended, or who looks has left
 	}
 	if _, rpc := status.FromError(err); !rpc {
 		return err

@@ -96,7 +96,7 @@ func TestConns(t *testing.T) {
 	t.Parallel()
 	port, addr := administered(t)
 	c := client(t, addr, secret)
-	held := hold(t, port, evil)
+	hold(t, port, evil)
 	hold(t, port, "/other")
 
 	var b strings.Builder
@@ -143,8 +143,15 @@ func TestConns(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
 
-	// Kills need the token, and something to end.
+// Kills need the token, and something to end.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	port, addr := administered(t)
+	c := client(t, addr, secret)
+	held := hold(t, port, evil)
+	var b strings.Builder
 	for _, tt := range []struct {
 		token, want string
 		req         KillRequest
@@ -311,7 +318,7 @@ func TestQuantile(t *testing.T) {
 
 // What comes out is printable, and for JSON it is the same value.
 func FuzzClean(f *testing.F) {
-	for _, s := range []string{"", "a b", "\x1b[2J", "\u009b31m", "\u202e", "\xff\xfe", "\U000e0001", "é世界"} {
+	for _, s := range []string{"", "a b", "\x1b[2J", "\u009b31m", "\u202e", "\xff\xfe", "\U000e0001", "é"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -101,7 +101,7 @@ func (c *Client) topPlain(ctx context.Context, w io.Writer, v *view, opts TopOpt
 		}
 		if c.look(ctx, v); v.err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // who looks has left
+				return nil // who looks has left
 			}
 			return v.err
 		}
@@ -293,6 +293,7 @@ func (v *view) press(k key) bool {
 		v.cursor -= page
 	case keyPageDown:
 		v.cursor += page
+	default: // keyOther, and letters that mean nothing
 	}
 	v.cursor = max(0, v.cursor) // its end is where the list is drawn
 	return false

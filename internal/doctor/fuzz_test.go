@@ -48,8 +48,6 @@ func FuzzHTTP2(f *testing.F) {
 	})
 }
 
-func said1(err error) string { return said(err) }
-
 // Frames of WebSockets are read within their bound.
 func FuzzFrame(f *testing.F) {
 	for _, s := range []string{"", "\x8a\x06doctor", "\x81\x7e\x00\x01a", "\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00", "\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff", "\x8a\x86abcdabcdef"} {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -123,7 +124,7 @@ func place(t *testing.T) (dir, addr string, cas *x509.CertPool) {
 	dir = t.TempDir()
 	crt := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})
 	secret := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
-	for name, content := range map[string][]byte{"server.crt": crt, "server.key": secret, "both.pem": append(crt[:len(crt):len(crt)], secret...)} {
+	for name, content := range map[string][]byte{"server.crt": crt, "server.key": secret, "both.pem": slices.Concat(crt, secret)} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
