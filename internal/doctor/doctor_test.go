@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,16 @@ func TestDemo(t *testing.T) {
 	for _, c := range r.Checks {
 		if c.Status != doctor.OK {
 			t.Errorf("%s: %s: %s", c.Name, c.Status, c.Saw)
+		}
+	}
+	page, err := os.ReadFile("../../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "## The checks")
+	for _, c := range r.Checks {
+		if !strings.Contains(table, "`"+c.Name+"`") {
+			t.Errorf("docs/doctor.md does not explain `%s`", c.Name)
 		}
 	}
 	if len(r.Checks) < 30 {
