@@ -95,7 +95,7 @@ func (p *patient) settingsOnce() Check {
 		}
 		_, err = h.ask(req)
 		shut(h)
-		before := h.settings[:min(len(h.settings), max(h.early, 2))]
+		before := h.settings[:h.early]
 		if err != nil {
 			before = h.settings // it has ended before the answer
 		}
