@@ -101,8 +101,11 @@ var mayImport = []struct {
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
 	{"internal/systemd", nil, "a service manager knows nothing of what the service serves"},
 	{"internal/edge", []string{"internal/systemd", "router", "router/", "protocols/", "certs", "certs/", "proto/"}, "assembles everything for the binary"},
+	{"internal/doctor", nil, "it knows nothing of the servers that it asks"},
+	{"internal/console", []string{"proto/"}, "a client of the admin API, as others may be: it knows no server"},
+	{"internal/textbook", nil, "a program as others write it: none of our code is to make it better"},
 	{"internal/", []string{"internal/", "router", "router/", "protocols/", "certs", "proto/", "oneporttest"}, "test tools may look at everything"},
-	{"cmd/oneport", []string{"internal/edge", "internal/systemd", "router", "protocols/rest", "certs", "router/config", "router/auth"}, "main only connects the process to the library"},
+	{"cmd/oneport", []string{"internal/edge", "internal/systemd", "internal/doctor", "internal/console", "router", "protocols/rest", "certs", "router/config", "router/auth"}, "main only connects the process to the library"},
 	{"examples/chat", []string{"router", "router/auth", "router/broadcast", "router/redisstore", "protocols/", "certs", "proto/", "oneporttest", "examples/chat/"}, "an embedder of the broadcast; tokens are its names, and Redis is where its instances meet"},
 	{"examples/", []string{"router", "protocols/", "certs", "proto/", "oneporttest", "examples/"}, "an example uses what an embedder can use: nothing internal"},
 	{"deploy", nil, "files for other programs: only its test looks at them"},
@@ -142,7 +145,7 @@ var oneImporter = []struct {
 	who     []string
 	reason  string
 }{
-	{"github.com/soheilhy/cmux", []string{"protocols/mux"}, "it has no safe defaults, and the fence stands there"},
+	{"github.com/soheilhy/cmux", []string{"protocols/mux", "internal/textbook"}, "it has no safe defaults, and the fence stands there; textbook has its faults on purpose, for a test"},
 	{"github.com/pires/go-proxyproto", []string{"protocols/mux"}, "a PROXY header is read before anything else"},
 	{"github.com/gin-gonic/gin", []string{"protocols/rest", "router", "examples/", "bench"}, "a Gin engine is an http.Handler everywhere else; router's and examples' tests are embedders"},
 	{"github.com/gorilla/websocket", []string{"protocols/ws", "client", "oneporttest", "router", "router/admin", "router/broadcast", "internal/", "examples/", "bench"}, "serving is ws's business; the others are clients in tests"},
@@ -155,6 +158,7 @@ var oneImporter = []struct {
 	{"github.com/redis/rueidis", []string{"router/redisstore"}, "one Redis client: policies declare what they store, and link none"},
 	{"github.com/centrifugal/centrifuge", []string{"router/broadcast"}, "it has a WebSocket of its own, and no 1.0: sessions are ws's, and what changes there is to change one package"},
 	{"github.com/prometheus/client_golang", []string{"router/broadcast"}, "centrifuge counts in a registry, which must not be the process's"},
+	{"golang.org/x/term", []string{"internal/console"}, "one place knows terminals, and cleans what they are given"},
 	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},
 	{"golang.org/x/sys/unix", []string{"protocols/mux", "router", "router/upstream", "internal/", "bench"}, "system calls are rare, and each has its reason"},
 }
@@ -231,7 +235,7 @@ var onlyIn = []struct {
 	{"signal.Notify", []string{"cmd/", "examples/"}, "signals are the process's business"},
 	{"signal.NotifyContext", []string{"cmd/", "examples/"}, "signals are the process's business"},
 	{"flag.Parse", []string{"cmd/", "bench/", "examples/"}, "flags are the process's business"},
-	{"cm.MatchWithWriters", nil, "a SETTINGS frame before the server's own breaks curl 10 times in 10"},
+	{"cm.MatchWithWriters", []string{"internal/textbook/"}, "a SETTINGS frame before the server's own breaks curl 10 times in 10"},
 	{"certmagic.NewACMEIssuer", nil, "it opens listeners whenever it finds the port free; certs/acme has an issuer of its own"},
 	{"certmagic.NewDefault", nil, "its configuration and cache are package state"},
 	{"certmagic.HTTPS", nil, "it listens"},

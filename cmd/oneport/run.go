@@ -37,7 +37,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(demoCommand(), serveCommand(), proxyCommand(), checkCommand(), explainCommand(), reloadCommand(), schemaCommand(), certsCommand(), tokenCommand(), apikeyCommand(), versionCommand())
+	root.AddCommand(demoCommand(), serveCommand(), proxyCommand(), checkCommand(), explainCommand(), doctorCommand(), connsCommand(), topCommand(), reloadCommand(), schemaCommand(), certsCommand(), tokenCommand(), apikeyCommand(), versionCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK

@@ -23,6 +23,8 @@ type view struct {
 	cfg   *config.Config
 	pools []*upstream.Upstream // in the file's order
 	ready map[string]func() error
+	// tokens are the guards of tokens, for what they have counted.
+	tokens []*auth.JWT
 }
 
 // show makes what is in effect the view.
@@ -34,6 +36,9 @@ func (e *Edge) show(cfg *config.Config) {
 		}
 	}
 	for key, d := range e.doors {
+		if j, ok := d.guard.(*auth.JWT); ok {
+			v.tokens = append(v.tokens, j)
+		}
 		if d.ready != nil {
 			kind, _, _ := strings.Cut(key, " ")
 			v.ready[kind] = d.ready
@@ -119,6 +124,20 @@ func (a *Admin) limits() *adminv1.ListLimitsResponse {
 	}
 	slices.SortFunc(res.GetLimits(), func(a, b *adminv1.Limit) int { return strings.Compare(a.GetName(), b.GetName()) })
 	return res
+}
+
+// revocations are those that hold, as the API has them.
+func (e *Edge) revocations() (list []*adminv1.Revocation) {
+	for _, r := range e.Sessions().Revocations() {
+		// A token's claims are what an issuer has signed, and need be no UTF-8; without the
+		// whole of a name nothing is lifted, so that it is not made short.
+		v := &adminv1.Revocation{Subject: strings.ToValidUTF8(r.Subject, "\uFFFD"), Issuer: strings.ToValidUTF8(r.Issuer, "\uFFFD"), At: timestamppb.New(r.At)}
+		if !r.Until.IsZero() {
+			v.Until = timestamppb.New(r.Until)
+		}
+		list = append(list, v)
+	}
+	return list
 }
 
 // routes are those in effect.

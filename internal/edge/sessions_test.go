@@ -180,6 +180,39 @@ func TestAdminRevokes(t *testing.T) {
 	if got := fmt.Sprint(calls(t, port, "/api/whoami", other)); got != "[200 200 OK 101]" {
 		t.Errorf("somebody else: %s", got)
 	}
+
+	// It is listed, and lifted by who has the token.
+	code, body := a.ask(t, http.MethodGet, a.url+"/api/v1/revocations")
+	for _, want := range []string{`"subject": "alice"`, `"issuer": "test"`, `"until": "20`, `"total": 1`} {
+		if code != 200 || !strings.Contains(body, want) {
+			t.Errorf("%d %s, want %s", code, body, want)
+		}
+	}
+	stranger := *a
+	stranger.token = "somebody else's"
+	const alice = `{"subject": "alice", "issuer": "test"}`
+	if code, body := stranger.post(t, "/api/v1/unrevoke", alice); code != 401 {
+		t.Errorf("without the token: %d %s", code, body)
+	}
+	for _, tt := range []struct {
+		body, want string
+		code       int
+	}{
+		{`{"subject": "alice"}`, "issuer", 400},
+		{`{"subject": "alice", "issuer": "other"}`, "not revoked", 404},
+		{alice, "{}", 200},
+		{alice, "not revoked", 404},
+	} {
+		if code, body := a.post(t, "/api/v1/unrevoke", tt.body); code != tt.code || !strings.Contains(body, tt.want) {
+			t.Errorf("%s: %d %s, want %d and %s", tt.body, code, body, tt.code, tt.want)
+		}
+	}
+	if code, body := a.ask(t, http.MethodGet, a.url+"/api/v1/revocations"); code != 200 || !strings.Contains(body, `"revocations": []`) {
+		t.Errorf("%d %s, want none", code, body)
+	}
+	if got := fmt.Sprint(calls(t, port, "/api/whoami", http.Header{"Authorization": {"Bearer " + token}})); got != "[200 200 OK 101]" {
+		t.Errorf("lifted: %s", got)
+	}
 }
 
 // What sheds calls also says when who is idle has to go.

@@ -23,10 +23,13 @@ type Port interface {
 	CloseConn(id string) bool
 }
 
-// Revoker refuses a user's credentials until some time, ends the WebSockets and gRPC calls
-// that they have opened, and says how many. auth.Sessions is one.
+// Revoker refuses a user's credentials. auth.Sessions is one.
 type Revoker interface {
+	// Revoke refuses them until some time, ends the WebSockets and gRPC calls that they
+	// have opened, and says how many.
 	Revoke(issuer, subject string, until time.Time) (ended int, err error)
+	// Unrevoke lifts that, and reports whether there was anything to lift.
+	Unrevoke(issuer, subject string) bool
 }
 
 // Options configures a Service. Port and Calls are required. What else is nil the
@@ -35,8 +38,10 @@ type Options struct {
 	Port Port
 	// Calls are the open calls: among the port's guards.
 	Calls *protocols.Calls
-	// Revoker refuses credentials, for Kill with a time.
+	// Revoker refuses credentials, for Kill with a time and for Unrevoke.
 	Revoker Revoker
+	// Revocations are those that hold, the latest first.
+	Revocations func() []*adminv1.Revocation
 
 	Routes       func() []*adminv1.Route
 	Upstreams    func() []*adminv1.Upstream
@@ -45,6 +50,7 @@ type Options struct {
 	Config       func() (*adminv1.GetConfigResponse, error)
 	Plan         func(context.Context) (*adminv1.PlanResponse, error)
 	Reload       func(context.Context) (*adminv1.ReloadResponse, error)
+	Stats        func() *adminv1.Stats
 	// Drain begins the end of the process, and returns at once.
 	Drain func()
 	// Level is that of the log.
@@ -199,6 +205,14 @@ func (s *Service) health() *adminv1.GetHealthResponse {
 		res.Ready = res.GetReady() && !c.GetRed()
 	}
 	return res
+}
+
+// GetStats implements adminv1.AdminServer.
+func (s *Service) GetStats(context.Context, *adminv1.GetStatsRequest) (*adminv1.GetStatsResponse, error) {
+	if s.opts.Stats == nil {
+		return nil, errNotHere
+	}
+	return &adminv1.GetStatsResponse{Stats: s.opts.Stats()}, nil
 }
 
 // did says what an operator has done.

@@ -30,6 +30,7 @@ func (s *Service) HTTP() http.Handler {
 	mux.HandleFunc("GET /{$}", index)
 	mux.Handle("GET "+apiPrefix+"connections", read(s.ListConnections))
 	mux.HandleFunc("GET "+apiPrefix+"connections/watch", s.watchHTTP)
+	mux.Handle("GET "+apiPrefix+"revocations", read(s.ListRevocations))
 	mux.Handle("GET "+apiPrefix+"routes", read(s.ListRoutes))
 	mux.Handle("GET "+apiPrefix+"upstreams", read(s.ListUpstreams))
 	mux.Handle("GET "+apiPrefix+"certificates", read(s.ListCertificates))
@@ -37,7 +38,9 @@ func (s *Service) HTTP() http.Handler {
 	mux.Handle("GET "+apiPrefix+"config", read(s.GetConfig))
 	mux.Handle("GET "+apiPrefix+"log-level", read(s.GetLogLevel))
 	mux.Handle("GET "+apiPrefix+"health", read(s.GetHealth))
+	mux.Handle("GET "+apiPrefix+"stats", read(s.GetStats))
 	mux.Handle("POST "+apiPrefix+"kill", change(s.Kill))
+	mux.Handle("POST "+apiPrefix+"unrevoke", change(s.Unrevoke))
 	mux.Handle("POST "+apiPrefix+"plan", change(s.Plan))
 	mux.Handle("POST "+apiPrefix+"reload", change(s.Reload))
 	mux.Handle("POST "+apiPrefix+"drain", change(s.Drain))
@@ -59,8 +62,8 @@ func index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = io.WriteString(w, "oneport admin\n\n"+ // the client has left: nothing to tell
 		"GET  /healthz /readyz /readyz?verbose\n"+
-		"GET  /api/v1/ connections connections/watch routes upstreams certificates limits config log-level health\n"+
-		"POST /api/v1/ kill plan reload drain log-level   (with the token)\n"+
+		"GET  /api/v1/ connections connections/watch revocations routes upstreams certificates limits config log-level health stats\n"+
+		"POST /api/v1/ kill unrevoke plan reload drain log-level   (with the token)\n"+
 		"gRPC oneport.admin.v1.Admin\n")
 }
 

@@ -177,6 +177,11 @@ func (r *revoker) Revoke(issuer, subject string, until time.Time) (int, error) {
 	return 0, nil
 }
 
+func (r *revoker) Unrevoke(issuer, subject string) bool {
+	r.asked = append(r.asked, subject+" of "+issuer+" lifted")
+	return true
+}
+
 func TestKillAsksForWhatItNeeds(t *testing.T) {
 	var h house
 	rev := new(revoker)

@@ -1026,6 +1026,255 @@ func (x *KillResponse) GetCalls() int32 {
 	return 0
 }
 
+type ListRevocationsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRevocationsRequest) Reset() {
+	*x = ListRevocationsRequest{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRevocationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRevocationsRequest) ProtoMessage() {}
+
+func (x *ListRevocationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRevocationsRequest.ProtoReflect.Descriptor instead.
+func (*ListRevocationsRequest) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+type ListRevocationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The latest first; at most 1000 of total.
+	Revocations   []*Revocation `protobuf:"bytes,1,rep,name=revocations,proto3" json:"revocations,omitempty"`
+	Total         int32         `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRevocationsResponse) Reset() {
+	*x = ListRevocationsResponse{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRevocationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRevocationsResponse) ProtoMessage() {}
+
+func (x *ListRevocationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRevocationsResponse.ProtoReflect.Descriptor instead.
+func (*ListRevocationsResponse) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListRevocationsResponse) GetRevocations() []*Revocation {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
+func (x *ListRevocationsResponse) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+type Revocation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As of KillIdentity.
+	Subject string `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	Issuer  string `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// When: a token that is issued later is good.
+	At *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	// When it ends by itself; not set if it does not.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revocation) Reset() {
+	*x = Revocation{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revocation) ProtoMessage() {}
+
+func (x *Revocation) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
+func (*Revocation) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Revocation) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Revocation) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *Revocation) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Revocation) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+type UnrevokeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Both as the list has them.
+	Subject       string `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	Issuer        string `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnrevokeRequest) Reset() {
+	*x = UnrevokeRequest{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnrevokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnrevokeRequest) ProtoMessage() {}
+
+func (x *UnrevokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnrevokeRequest.ProtoReflect.Descriptor instead.
+func (*UnrevokeRequest) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *UnrevokeRequest) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *UnrevokeRequest) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+type UnrevokeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnrevokeResponse) Reset() {
+	*x = UnrevokeResponse{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnrevokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnrevokeResponse) ProtoMessage() {}
+
+func (x *UnrevokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnrevokeResponse.ProtoReflect.Descriptor instead.
+func (*UnrevokeResponse) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
 type ListRoutesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1034,7 +1283,7 @@ type ListRoutesRequest struct {
 
 func (x *ListRoutesRequest) Reset() {
 	*x = ListRoutesRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1295,7 @@ func (x *ListRoutesRequest) String() string {
 func (*ListRoutesRequest) ProtoMessage() {}
 
 func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1308,7 @@ func (x *ListRoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesRequest.ProtoReflect.Descriptor instead.
 func (*ListRoutesRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 type ListRoutesResponse struct {
@@ -1071,7 +1320,7 @@ type ListRoutesResponse struct {
 
 func (x *ListRoutesResponse) Reset() {
 	*x = ListRoutesResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1332,7 @@ func (x *ListRoutesResponse) String() string {
 func (*ListRoutesResponse) ProtoMessage() {}
 
 func (x *ListRoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1345,7 @@ func (x *ListRoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoutesResponse.ProtoReflect.Descriptor instead.
 func (*ListRoutesResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListRoutesResponse) GetRoutes() []*Route {
@@ -1134,7 +1383,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1395,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1408,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Route) GetName() string {
@@ -1277,7 +1526,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1538,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1551,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Share) GetUpstream() string {
@@ -1327,7 +1576,7 @@ type ListUpstreamsRequest struct {
 
 func (x *ListUpstreamsRequest) Reset() {
 	*x = ListUpstreamsRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1588,7 @@ func (x *ListUpstreamsRequest) String() string {
 func (*ListUpstreamsRequest) ProtoMessage() {}
 
 func (x *ListUpstreamsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1601,7 @@ func (x *ListUpstreamsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUpstreamsRequest.ProtoReflect.Descriptor instead.
 func (*ListUpstreamsRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 type ListUpstreamsResponse struct {
@@ -1364,7 +1613,7 @@ type ListUpstreamsResponse struct {
 
 func (x *ListUpstreamsResponse) Reset() {
 	*x = ListUpstreamsResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1625,7 @@ func (x *ListUpstreamsResponse) String() string {
 func (*ListUpstreamsResponse) ProtoMessage() {}
 
 func (x *ListUpstreamsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1638,7 @@ func (x *ListUpstreamsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUpstreamsResponse.ProtoReflect.Descriptor instead.
 func (*ListUpstreamsResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListUpstreamsResponse) GetUpstreams() []*Upstream {
@@ -1416,7 +1665,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1677,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1690,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Upstream) GetName() string {
@@ -1504,7 +1753,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1765,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1778,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Server) GetName() string {
@@ -1582,7 +1831,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1843,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1856,7 @@ func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesRequest.ProtoReflect.Descriptor instead.
 func (*ListCertificatesRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 type ListCertificatesResponse struct {
@@ -1619,7 +1868,7 @@ type ListCertificatesResponse struct {
 
 func (x *ListCertificatesResponse) Reset() {
 	*x = ListCertificatesResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1880,7 @@ func (x *ListCertificatesResponse) String() string {
 func (*ListCertificatesResponse) ProtoMessage() {}
 
 func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1893,7 @@ func (x *ListCertificatesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesResponse.ProtoReflect.Descriptor instead.
 func (*ListCertificatesResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListCertificatesResponse) GetCertificates() []*Certificate {
@@ -1671,7 +1920,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1932,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1945,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Certificate) GetNames() []string {
@@ -1756,7 +2005,7 @@ type ListLimitsRequest struct {
 
 func (x *ListLimitsRequest) Reset() {
 	*x = ListLimitsRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +2017,7 @@ func (x *ListLimitsRequest) String() string {
 func (*ListLimitsRequest) ProtoMessage() {}
 
 func (x *ListLimitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +2030,7 @@ func (x *ListLimitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLimitsRequest.ProtoReflect.Descriptor instead.
 func (*ListLimitsRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 type ListLimitsResponse struct {
@@ -1799,7 +2048,7 @@ type ListLimitsResponse struct {
 
 func (x *ListLimitsResponse) Reset() {
 	*x = ListLimitsResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +2060,7 @@ func (x *ListLimitsResponse) String() string {
 func (*ListLimitsResponse) ProtoMessage() {}
 
 func (x *ListLimitsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +2073,7 @@ func (x *ListLimitsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLimitsResponse.ProtoReflect.Descriptor instead.
 func (*ListLimitsResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListLimitsResponse) GetConnections() int64 {
@@ -1879,7 +2128,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2140,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2153,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Limit) GetName() string {
@@ -1957,7 +2206,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2218,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2231,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 type GetConfigResponse struct {
@@ -2003,7 +2252,7 @@ type GetConfigResponse struct {
 
 func (x *GetConfigResponse) Reset() {
 	*x = GetConfigResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2264,7 @@ func (x *GetConfigResponse) String() string {
 func (*GetConfigResponse) ProtoMessage() {}
 
 func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2277,7 @@ func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetConfigResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetConfigResponse) GetFile() string {
@@ -2081,7 +2330,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2342,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2355,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 type PlanResponse struct {
@@ -2120,7 +2369,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2381,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2394,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PlanResponse) GetProblems() []*Problem {
@@ -2170,7 +2419,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2431,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2444,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 type ReloadResponse struct {
@@ -2210,7 +2459,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2471,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2484,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -2267,7 +2516,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2528,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2541,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Problem) GetFile() string {
@@ -2346,7 +2595,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2607,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2620,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Plan) GetUpstreams() *Changes {
@@ -2422,7 +2671,7 @@ type Changes struct {
 
 func (x *Changes) Reset() {
 	*x = Changes{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2683,7 @@ func (x *Changes) String() string {
 func (*Changes) ProtoMessage() {}
 
 func (x *Changes) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2696,7 @@ func (x *Changes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changes.ProtoReflect.Descriptor instead.
 func (*Changes) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Changes) GetAdded() []string {
@@ -2489,7 +2738,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2750,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2763,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Change) GetName() string {
@@ -2539,7 +2788,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2551,7 +2800,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2564,7 +2813,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 type DrainResponse struct {
@@ -2575,7 +2824,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2587,7 +2836,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2600,7 +2849,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 type GetLogLevelRequest struct {
@@ -2611,7 +2860,7 @@ type GetLogLevelRequest struct {
 
 func (x *GetLogLevelRequest) Reset() {
 	*x = GetLogLevelRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2623,7 +2872,7 @@ func (x *GetLogLevelRequest) String() string {
 func (*GetLogLevelRequest) ProtoMessage() {}
 
 func (x *GetLogLevelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2636,7 +2885,7 @@ func (x *GetLogLevelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLogLevelRequest.ProtoReflect.Descriptor instead.
 func (*GetLogLevelRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 type GetLogLevelResponse struct {
@@ -2649,7 +2898,7 @@ type GetLogLevelResponse struct {
 
 func (x *GetLogLevelResponse) Reset() {
 	*x = GetLogLevelResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2661,7 +2910,7 @@ func (x *GetLogLevelResponse) String() string {
 func (*GetLogLevelResponse) ProtoMessage() {}
 
 func (x *GetLogLevelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2674,7 +2923,7 @@ func (x *GetLogLevelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLogLevelResponse.ProtoReflect.Descriptor instead.
 func (*GetLogLevelResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetLogLevelResponse) GetLevel() string {
@@ -2693,7 +2942,7 @@ type SetLogLevelRequest struct {
 
 func (x *SetLogLevelRequest) Reset() {
 	*x = SetLogLevelRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2954,7 @@ func (x *SetLogLevelRequest) String() string {
 func (*SetLogLevelRequest) ProtoMessage() {}
 
 func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2967,7 @@ func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
 func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetLogLevelRequest) GetLevel() string {
@@ -2738,7 +2987,7 @@ type SetLogLevelResponse struct {
 
 func (x *SetLogLevelResponse) Reset() {
 	*x = SetLogLevelResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +2999,7 @@ func (x *SetLogLevelResponse) String() string {
 func (*SetLogLevelResponse) ProtoMessage() {}
 
 func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +3012,7 @@ func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
 func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetLogLevelResponse) GetWas() string {
@@ -2781,7 +3030,7 @@ type GetHealthRequest struct {
 
 func (x *GetHealthRequest) Reset() {
 	*x = GetHealthRequest{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2793,7 +3042,7 @@ func (x *GetHealthRequest) String() string {
 func (*GetHealthRequest) ProtoMessage() {}
 
 func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2806,7 +3055,7 @@ func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthRequest) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 type GetHealthResponse struct {
@@ -2819,7 +3068,7 @@ type GetHealthResponse struct {
 
 func (x *GetHealthResponse) Reset() {
 	*x = GetHealthResponse{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2831,7 +3080,7 @@ func (x *GetHealthResponse) String() string {
 func (*GetHealthResponse) ProtoMessage() {}
 
 func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2844,7 +3093,7 @@ func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthResponse.ProtoReflect.Descriptor instead.
 func (*GetHealthResponse) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetHealthResponse) GetReady() bool {
@@ -2876,7 +3125,7 @@ type Check struct {
 
 func (x *Check) Reset() {
 	*x = Check{}
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +3137,7 @@ func (x *Check) String() string {
 func (*Check) ProtoMessage() {}
 
 func (x *Check) ProtoReflect() protoreflect.Message {
-	mi := &file_oneport_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3150,7 @@ func (x *Check) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Check.ProtoReflect.Descriptor instead.
 func (*Check) Descriptor() ([]byte, []int) {
-	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Check) GetName() string {
@@ -2926,6 +3175,478 @@ func (x *Check) GetRed() bool {
 }
 
 func (x *Check) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type GetStatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatsRequest) Reset() {
+	*x = GetStatsRequest{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatsRequest) ProtoMessage() {}
+
+func (x *GetStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatsRequest.ProtoReflect.Descriptor instead.
+func (*GetStatsRequest) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+}
+
+type GetStatsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stats         *Stats                 `protobuf:"bytes,1,opt,name=stats,proto3" json:"stats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatsResponse) Reset() {
+	*x = GetStatsResponse{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatsResponse) ProtoMessage() {}
+
+func (x *GetStatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatsResponse.ProtoReflect.Descriptor instead.
+func (*GetStatsResponse) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *GetStatsResponse) GetStats() *Stats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
+// Stats are counts since the start, but for those that say "now".
+type Stats struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When they were taken, and when the process has started.
+	At      *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Started *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started,proto3" json:"started,omitempty"`
+	Version string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// One for each protocol: "http", "grpc", "websocket".
+	Protocols []*ProtocolStats `protobuf:"bytes,4,rep,name=protocols,proto3" json:"protocols,omitempty"`
+	// Now: how many connections are in each state. See Filter.
+	ConnectionsByState map[string]uint64 `protobuf:"bytes,5,rep,name=connections_by_state,json=connectionsByState,proto3" json:"connections_by_state,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Calls, handshakes and tokens refused so far: docs/metrics.md explains them. "calls" are all calls that
+	// guards have refused, by reason; the others say it more precisely, and are among those.
+	Refusals []*ReasonCount `protobuf:"bytes,6,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	// How connections have ended that are no longer open, or were refused at once.
+	ConnectionOutcomes []*ReasonCount `protobuf:"bytes,7,rep,name=connection_outcomes,json=connectionOutcomes,proto3" json:"connection_outcomes,omitempty"`
+	// From and to clients, as on the wire, TLS included.
+	BytesRead    uint64  `protobuf:"varint,8,opt,name=bytes_read,json=bytesRead,proto3" json:"bytes_read,omitempty"`
+	BytesWritten uint64  `protobuf:"varint,9,opt,name=bytes_written,json=bytesWritten,proto3" json:"bytes_written,omitempty"`
+	LastReload   *Reload `protobuf:"bytes,10,opt,name=last_reload,json=lastReload,proto3" json:"last_reload,omitempty"`
+	// Now: the process is about to end.
+	Draining bool `protobuf:"varint,11,opt,name=draining,proto3" json:"draining,omitempty"`
+	// Now: what the Go runtime has of the system, stacks included.
+	MemoryBytes uint64 `protobuf:"varint,12,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// User and system time so far; 0 where that cannot be told.
+	CpuSeconds float64 `protobuf:"fixed64,13,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"`
+	// Now.
+	Goroutines    uint32 `protobuf:"varint,14,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stats) Reset() {
+	*x = Stats{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stats) ProtoMessage() {}
+
+func (x *Stats) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stats.ProtoReflect.Descriptor instead.
+func (*Stats) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Stats) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Stats) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Stats) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Stats) GetProtocols() []*ProtocolStats {
+	if x != nil {
+		return x.Protocols
+	}
+	return nil
+}
+
+func (x *Stats) GetConnectionsByState() map[string]uint64 {
+	if x != nil {
+		return x.ConnectionsByState
+	}
+	return nil
+}
+
+func (x *Stats) GetRefusals() []*ReasonCount {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+func (x *Stats) GetConnectionOutcomes() []*ReasonCount {
+	if x != nil {
+		return x.ConnectionOutcomes
+	}
+	return nil
+}
+
+func (x *Stats) GetBytesRead() uint64 {
+	if x != nil {
+		return x.BytesRead
+	}
+	return 0
+}
+
+func (x *Stats) GetBytesWritten() uint64 {
+	if x != nil {
+		return x.BytesWritten
+	}
+	return 0
+}
+
+func (x *Stats) GetLastReload() *Reload {
+	if x != nil {
+		return x.LastReload
+	}
+	return nil
+}
+
+func (x *Stats) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *Stats) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Stats) GetCpuSeconds() float64 {
+	if x != nil {
+		return x.CpuSeconds
+	}
+	return 0
+}
+
+func (x *Stats) GetGoroutines() uint32 {
+	if x != nil {
+		return x.Goroutines
+	}
+	return 0
+}
+
+type ProtocolStats struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "http", "grpc" or "websocket"
+	Protocol string `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Calls that have ended. Those of WebSockets are sessions, and handshakes that were refused.
+	Calls uint64 `protobuf:"varint,2,opt,name=calls,proto3" json:"calls,omitempty"`
+	// Those of them that the server's side did wrong: 5xx; UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE,
+	// DATA_LOSS; close code 1011.
+	Errors uint64 `protobuf:"varint,3,opt,name=errors,proto3" json:"errors,omitempty"`
+	// Now.
+	InFlight uint64 `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Messages from and to clients, of WebSockets alone: of sessions, and of tunnels whose
+	// frames are looked at.
+	MessagesIn  uint64 `protobuf:"varint,5,opt,name=messages_in,json=messagesIn,proto3" json:"messages_in,omitempty"`
+	MessagesOut uint64 `protobuf:"varint,6,opt,name=messages_out,json=messagesOut,proto3" json:"messages_out,omitempty"`
+	// How long calls have taken, in seconds: bucket_counts[i] of them at most
+	// bucket_bounds[i], the last of them all. Of WebSockets it is the time between a ping of the port's and
+	// its pong, for sessions last as long as they like.
+	BucketBounds  []float64 `protobuf:"fixed64,7,rep,packed,name=bucket_bounds,json=bucketBounds,proto3" json:"bucket_bounds,omitempty"`
+	BucketCounts  []uint64  `protobuf:"varint,8,rep,packed,name=bucket_counts,json=bucketCounts,proto3" json:"bucket_counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProtocolStats) Reset() {
+	*x = ProtocolStats{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProtocolStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProtocolStats) ProtoMessage() {}
+
+func (x *ProtocolStats) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProtocolStats.ProtoReflect.Descriptor instead.
+func (*ProtocolStats) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ProtocolStats) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *ProtocolStats) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *ProtocolStats) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *ProtocolStats) GetInFlight() uint64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *ProtocolStats) GetMessagesIn() uint64 {
+	if x != nil {
+		return x.MessagesIn
+	}
+	return 0
+}
+
+func (x *ProtocolStats) GetMessagesOut() uint64 {
+	if x != nil {
+		return x.MessagesOut
+	}
+	return 0
+}
+
+func (x *ProtocolStats) GetBucketBounds() []float64 {
+	if x != nil {
+		return x.BucketBounds
+	}
+	return nil
+}
+
+func (x *ProtocolStats) GetBucketCounts() []uint64 {
+	if x != nil {
+		return x.BucketCounts
+	}
+	return nil
+}
+
+type ReasonCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who has counted: "calls", "auth.jwt", "limit api", "shed", "websocket", "connections".
+	What          string `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Count         uint64 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReasonCount) Reset() {
+	*x = ReasonCount{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReasonCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReasonCount) ProtoMessage() {}
+
+func (x *ReasonCount) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReasonCount.ProtoReflect.Descriptor instead.
+func (*ReasonCount) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ReasonCount) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *ReasonCount) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReasonCount) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type Reload struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Ok    bool                   `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	// What was wrong; "" if nothing.
+	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reload) Reset() {
+	*x = Reload{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reload) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reload) ProtoMessage() {}
+
+func (x *Reload) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reload.ProtoReflect.Descriptor instead.
+func (*Reload) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *Reload) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Reload) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *Reload) GetText() string {
 	if x != nil {
 		return x.Text
 	}
@@ -3014,7 +3735,21 @@ const file_oneport_admin_v1_admin_proto_rawDesc = "" +
 	"\x06issuer\x18\x02 \x01(\tR\x06issuer\"F\n" +
 	"\fKillResponse\x12 \n" +
 	"\vconnections\x18\x01 \x01(\x05R\vconnections\x12\x14\n" +
-	"\x05calls\x18\x02 \x01(\x05R\x05calls\"\x13\n" +
+	"\x05calls\x18\x02 \x01(\x05R\x05calls\"\x18\n" +
+	"\x16ListRevocationsRequest\"o\n" +
+	"\x17ListRevocationsResponse\x12>\n" +
+	"\vrevocations\x18\x01 \x03(\v2\x1c.oneport.admin.v1.RevocationR\vrevocations\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x05R\x05total\"\x9c\x01\n" +
+	"\n" +
+	"Revocation\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12\x16\n" +
+	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"C\n" +
+	"\x0fUnrevokeRequest\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12\x16\n" +
+	"\x06issuer\x18\x02 \x01(\tR\x06issuer\"\x12\n" +
+	"\x10UnrevokeResponse\"\x13\n" +
 	"\x11ListRoutesRequest\"E\n" +
 	"\x12ListRoutesResponse\x12/\n" +
 	"\x06routes\x18\x01 \x03(\v2\x17.oneport.admin.v1.RouteR\x06routes\"\xff\x02\n" +
@@ -3144,11 +3879,58 @@ const file_oneport_admin_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x10\n" +
 	"\x03red\x18\x03 \x01(\bR\x03red\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text2\xe4\t\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"\x11\n" +
+	"\x0fGetStatsRequest\"A\n" +
+	"\x10GetStatsResponse\x12-\n" +
+	"\x05stats\x18\x01 \x01(\v2\x17.oneport.admin.v1.StatsR\x05stats\"\xf6\x05\n" +
+	"\x05Stats\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x124\n" +
+	"\astarted\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12=\n" +
+	"\tprotocols\x18\x04 \x03(\v2\x1f.oneport.admin.v1.ProtocolStatsR\tprotocols\x12a\n" +
+	"\x14connections_by_state\x18\x05 \x03(\v2/.oneport.admin.v1.Stats.ConnectionsByStateEntryR\x12connectionsByState\x129\n" +
+	"\brefusals\x18\x06 \x03(\v2\x1d.oneport.admin.v1.ReasonCountR\brefusals\x12N\n" +
+	"\x13connection_outcomes\x18\a \x03(\v2\x1d.oneport.admin.v1.ReasonCountR\x12connectionOutcomes\x12\x1d\n" +
+	"\n" +
+	"bytes_read\x18\b \x01(\x04R\tbytesRead\x12#\n" +
+	"\rbytes_written\x18\t \x01(\x04R\fbytesWritten\x129\n" +
+	"\vlast_reload\x18\n" +
+	" \x01(\v2\x18.oneport.admin.v1.ReloadR\n" +
+	"lastReload\x12\x1a\n" +
+	"\bdraining\x18\v \x01(\bR\bdraining\x12!\n" +
+	"\fmemory_bytes\x18\f \x01(\x04R\vmemoryBytes\x12\x1f\n" +
+	"\vcpu_seconds\x18\r \x01(\x01R\n" +
+	"cpuSeconds\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\x0e \x01(\rR\n" +
+	"goroutines\x1aE\n" +
+	"\x17ConnectionsByStateEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x84\x02\n" +
+	"\rProtocolStats\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x14\n" +
+	"\x05calls\x18\x02 \x01(\x04R\x05calls\x12\x16\n" +
+	"\x06errors\x18\x03 \x01(\x04R\x06errors\x12\x1b\n" +
+	"\tin_flight\x18\x04 \x01(\x04R\binFlight\x12\x1f\n" +
+	"\vmessages_in\x18\x05 \x01(\x04R\n" +
+	"messagesIn\x12!\n" +
+	"\fmessages_out\x18\x06 \x01(\x04R\vmessagesOut\x12#\n" +
+	"\rbucket_bounds\x18\a \x03(\x01R\fbucketBounds\x12#\n" +
+	"\rbucket_counts\x18\b \x03(\x04R\fbucketCounts\"O\n" +
+	"\vReasonCount\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\"X\n" +
+	"\x06Reload\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text2\xf2\v\n" +
 	"\x05Admin\x12f\n" +
 	"\x0fListConnections\x12(.oneport.admin.v1.ListConnectionsRequest\x1a).oneport.admin.v1.ListConnectionsResponse\x12k\n" +
 	"\x10WatchConnections\x12).oneport.admin.v1.WatchConnectionsRequest\x1a*.oneport.admin.v1.WatchConnectionsResponse0\x01\x12E\n" +
-	"\x04Kill\x12\x1d.oneport.admin.v1.KillRequest\x1a\x1e.oneport.admin.v1.KillResponse\x12W\n" +
+	"\x04Kill\x12\x1d.oneport.admin.v1.KillRequest\x1a\x1e.oneport.admin.v1.KillResponse\x12f\n" +
+	"\x0fListRevocations\x12(.oneport.admin.v1.ListRevocationsRequest\x1a).oneport.admin.v1.ListRevocationsResponse\x12Q\n" +
+	"\bUnrevoke\x12!.oneport.admin.v1.UnrevokeRequest\x1a\".oneport.admin.v1.UnrevokeResponse\x12W\n" +
 	"\n" +
 	"ListRoutes\x12#.oneport.admin.v1.ListRoutesRequest\x1a$.oneport.admin.v1.ListRoutesResponse\x12`\n" +
 	"\rListUpstreams\x12&.oneport.admin.v1.ListUpstreamsRequest\x1a'.oneport.admin.v1.ListUpstreamsResponse\x12i\n" +
@@ -3161,7 +3943,8 @@ const file_oneport_admin_v1_admin_proto_rawDesc = "" +
 	"\x05Drain\x12\x1e.oneport.admin.v1.DrainRequest\x1a\x1f.oneport.admin.v1.DrainResponse\x12Z\n" +
 	"\vGetLogLevel\x12$.oneport.admin.v1.GetLogLevelRequest\x1a%.oneport.admin.v1.GetLogLevelResponse\x12Z\n" +
 	"\vSetLogLevel\x12$.oneport.admin.v1.SetLogLevelRequest\x1a%.oneport.admin.v1.SetLogLevelResponse\x12T\n" +
-	"\tGetHealth\x12\".oneport.admin.v1.GetHealthRequest\x1a#.oneport.admin.v1.GetHealthResponseB@Z>github.com/oneport-edge/oneport/proto/oneport/admin/v1;adminv1b\x06proto3"
+	"\tGetHealth\x12\".oneport.admin.v1.GetHealthRequest\x1a#.oneport.admin.v1.GetHealthResponse\x12Q\n" +
+	"\bGetStats\x12!.oneport.admin.v1.GetStatsRequest\x1a\".oneport.admin.v1.GetStatsResponseB@Z>github.com/oneport-edge/oneport/proto/oneport/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_oneport_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -3175,7 +3958,7 @@ func file_oneport_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_oneport_admin_v1_admin_proto_rawDescData
 }
 
-var file_oneport_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_oneport_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_oneport_admin_v1_admin_proto_goTypes = []any{
 	(*Filter)(nil),                   // 0: oneport.admin.v1.Filter
 	(*ListConnectionsRequest)(nil),   // 1: oneport.admin.v1.ListConnectionsRequest
@@ -3189,113 +3972,143 @@ var file_oneport_admin_v1_admin_proto_goTypes = []any{
 	(*KillRequest)(nil),              // 9: oneport.admin.v1.KillRequest
 	(*KillIdentity)(nil),             // 10: oneport.admin.v1.KillIdentity
 	(*KillResponse)(nil),             // 11: oneport.admin.v1.KillResponse
-	(*ListRoutesRequest)(nil),        // 12: oneport.admin.v1.ListRoutesRequest
-	(*ListRoutesResponse)(nil),       // 13: oneport.admin.v1.ListRoutesResponse
-	(*Route)(nil),                    // 14: oneport.admin.v1.Route
-	(*Share)(nil),                    // 15: oneport.admin.v1.Share
-	(*ListUpstreamsRequest)(nil),     // 16: oneport.admin.v1.ListUpstreamsRequest
-	(*ListUpstreamsResponse)(nil),    // 17: oneport.admin.v1.ListUpstreamsResponse
-	(*Upstream)(nil),                 // 18: oneport.admin.v1.Upstream
-	(*Server)(nil),                   // 19: oneport.admin.v1.Server
-	(*ListCertificatesRequest)(nil),  // 20: oneport.admin.v1.ListCertificatesRequest
-	(*ListCertificatesResponse)(nil), // 21: oneport.admin.v1.ListCertificatesResponse
-	(*Certificate)(nil),              // 22: oneport.admin.v1.Certificate
-	(*ListLimitsRequest)(nil),        // 23: oneport.admin.v1.ListLimitsRequest
-	(*ListLimitsResponse)(nil),       // 24: oneport.admin.v1.ListLimitsResponse
-	(*Limit)(nil),                    // 25: oneport.admin.v1.Limit
-	(*GetConfigRequest)(nil),         // 26: oneport.admin.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),        // 27: oneport.admin.v1.GetConfigResponse
-	(*PlanRequest)(nil),              // 28: oneport.admin.v1.PlanRequest
-	(*PlanResponse)(nil),             // 29: oneport.admin.v1.PlanResponse
-	(*ReloadRequest)(nil),            // 30: oneport.admin.v1.ReloadRequest
-	(*ReloadResponse)(nil),           // 31: oneport.admin.v1.ReloadResponse
-	(*Problem)(nil),                  // 32: oneport.admin.v1.Problem
-	(*Plan)(nil),                     // 33: oneport.admin.v1.Plan
-	(*Changes)(nil),                  // 34: oneport.admin.v1.Changes
-	(*Change)(nil),                   // 35: oneport.admin.v1.Change
-	(*DrainRequest)(nil),             // 36: oneport.admin.v1.DrainRequest
-	(*DrainResponse)(nil),            // 37: oneport.admin.v1.DrainResponse
-	(*GetLogLevelRequest)(nil),       // 38: oneport.admin.v1.GetLogLevelRequest
-	(*GetLogLevelResponse)(nil),      // 39: oneport.admin.v1.GetLogLevelResponse
-	(*SetLogLevelRequest)(nil),       // 40: oneport.admin.v1.SetLogLevelRequest
-	(*SetLogLevelResponse)(nil),      // 41: oneport.admin.v1.SetLogLevelResponse
-	(*GetHealthRequest)(nil),         // 42: oneport.admin.v1.GetHealthRequest
-	(*GetHealthResponse)(nil),        // 43: oneport.admin.v1.GetHealthResponse
-	(*Check)(nil),                    // 44: oneport.admin.v1.Check
-	nil,                              // 45: oneport.admin.v1.ListLimitsResponse.EndedEntry
-	nil,                              // 46: oneport.admin.v1.Limit.CallsEntry
-	(*durationpb.Duration)(nil),      // 47: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 48: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),          // 49: google.protobuf.Struct
+	(*ListRevocationsRequest)(nil),   // 12: oneport.admin.v1.ListRevocationsRequest
+	(*ListRevocationsResponse)(nil),  // 13: oneport.admin.v1.ListRevocationsResponse
+	(*Revocation)(nil),               // 14: oneport.admin.v1.Revocation
+	(*UnrevokeRequest)(nil),          // 15: oneport.admin.v1.UnrevokeRequest
+	(*UnrevokeResponse)(nil),         // 16: oneport.admin.v1.UnrevokeResponse
+	(*ListRoutesRequest)(nil),        // 17: oneport.admin.v1.ListRoutesRequest
+	(*ListRoutesResponse)(nil),       // 18: oneport.admin.v1.ListRoutesResponse
+	(*Route)(nil),                    // 19: oneport.admin.v1.Route
+	(*Share)(nil),                    // 20: oneport.admin.v1.Share
+	(*ListUpstreamsRequest)(nil),     // 21: oneport.admin.v1.ListUpstreamsRequest
+	(*ListUpstreamsResponse)(nil),    // 22: oneport.admin.v1.ListUpstreamsResponse
+	(*Upstream)(nil),                 // 23: oneport.admin.v1.Upstream
+	(*Server)(nil),                   // 24: oneport.admin.v1.Server
+	(*ListCertificatesRequest)(nil),  // 25: oneport.admin.v1.ListCertificatesRequest
+	(*ListCertificatesResponse)(nil), // 26: oneport.admin.v1.ListCertificatesResponse
+	(*Certificate)(nil),              // 27: oneport.admin.v1.Certificate
+	(*ListLimitsRequest)(nil),        // 28: oneport.admin.v1.ListLimitsRequest
+	(*ListLimitsResponse)(nil),       // 29: oneport.admin.v1.ListLimitsResponse
+	(*Limit)(nil),                    // 30: oneport.admin.v1.Limit
+	(*GetConfigRequest)(nil),         // 31: oneport.admin.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),        // 32: oneport.admin.v1.GetConfigResponse
+	(*PlanRequest)(nil),              // 33: oneport.admin.v1.PlanRequest
+	(*PlanResponse)(nil),             // 34: oneport.admin.v1.PlanResponse
+	(*ReloadRequest)(nil),            // 35: oneport.admin.v1.ReloadRequest
+	(*ReloadResponse)(nil),           // 36: oneport.admin.v1.ReloadResponse
+	(*Problem)(nil),                  // 37: oneport.admin.v1.Problem
+	(*Plan)(nil),                     // 38: oneport.admin.v1.Plan
+	(*Changes)(nil),                  // 39: oneport.admin.v1.Changes
+	(*Change)(nil),                   // 40: oneport.admin.v1.Change
+	(*DrainRequest)(nil),             // 41: oneport.admin.v1.DrainRequest
+	(*DrainResponse)(nil),            // 42: oneport.admin.v1.DrainResponse
+	(*GetLogLevelRequest)(nil),       // 43: oneport.admin.v1.GetLogLevelRequest
+	(*GetLogLevelResponse)(nil),      // 44: oneport.admin.v1.GetLogLevelResponse
+	(*SetLogLevelRequest)(nil),       // 45: oneport.admin.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),      // 46: oneport.admin.v1.SetLogLevelResponse
+	(*GetHealthRequest)(nil),         // 47: oneport.admin.v1.GetHealthRequest
+	(*GetHealthResponse)(nil),        // 48: oneport.admin.v1.GetHealthResponse
+	(*Check)(nil),                    // 49: oneport.admin.v1.Check
+	(*GetStatsRequest)(nil),          // 50: oneport.admin.v1.GetStatsRequest
+	(*GetStatsResponse)(nil),         // 51: oneport.admin.v1.GetStatsResponse
+	(*Stats)(nil),                    // 52: oneport.admin.v1.Stats
+	(*ProtocolStats)(nil),            // 53: oneport.admin.v1.ProtocolStats
+	(*ReasonCount)(nil),              // 54: oneport.admin.v1.ReasonCount
+	(*Reload)(nil),                   // 55: oneport.admin.v1.Reload
+	nil,                              // 56: oneport.admin.v1.ListLimitsResponse.EndedEntry
+	nil,                              // 57: oneport.admin.v1.Limit.CallsEntry
+	nil,                              // 58: oneport.admin.v1.Stats.ConnectionsByStateEntry
+	(*durationpb.Duration)(nil),      // 59: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 60: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),          // 61: google.protobuf.Struct
 }
 var file_oneport_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: oneport.admin.v1.ListConnectionsRequest.filter:type_name -> oneport.admin.v1.Filter
 	5,  // 1: oneport.admin.v1.ListConnectionsResponse.connections:type_name -> oneport.admin.v1.Connection
 	0,  // 2: oneport.admin.v1.WatchConnectionsRequest.filter:type_name -> oneport.admin.v1.Filter
-	47, // 3: oneport.admin.v1.WatchConnectionsRequest.every:type_name -> google.protobuf.Duration
+	59, // 3: oneport.admin.v1.WatchConnectionsRequest.every:type_name -> google.protobuf.Duration
 	5,  // 4: oneport.admin.v1.WatchConnectionsResponse.connections:type_name -> oneport.admin.v1.Connection
-	48, // 5: oneport.admin.v1.Connection.accepted:type_name -> google.protobuf.Timestamp
-	48, // 6: oneport.admin.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	60, // 5: oneport.admin.v1.Connection.accepted:type_name -> google.protobuf.Timestamp
+	60, // 6: oneport.admin.v1.Connection.since:type_name -> google.protobuf.Timestamp
 	6,  // 7: oneport.admin.v1.Connection.tls:type_name -> oneport.admin.v1.TLS
 	7,  // 8: oneport.admin.v1.Connection.calls:type_name -> oneport.admin.v1.Call
 	8,  // 9: oneport.admin.v1.Call.identity:type_name -> oneport.admin.v1.Identity
-	48, // 10: oneport.admin.v1.Call.started:type_name -> google.protobuf.Timestamp
-	48, // 11: oneport.admin.v1.Identity.expires:type_name -> google.protobuf.Timestamp
+	60, // 10: oneport.admin.v1.Call.started:type_name -> google.protobuf.Timestamp
+	60, // 11: oneport.admin.v1.Identity.expires:type_name -> google.protobuf.Timestamp
 	10, // 12: oneport.admin.v1.KillRequest.identity:type_name -> oneport.admin.v1.KillIdentity
-	47, // 13: oneport.admin.v1.KillRequest.revoke:type_name -> google.protobuf.Duration
-	14, // 14: oneport.admin.v1.ListRoutesResponse.routes:type_name -> oneport.admin.v1.Route
-	15, // 15: oneport.admin.v1.Route.to:type_name -> oneport.admin.v1.Share
-	18, // 16: oneport.admin.v1.ListUpstreamsResponse.upstreams:type_name -> oneport.admin.v1.Upstream
-	19, // 17: oneport.admin.v1.Upstream.servers:type_name -> oneport.admin.v1.Server
-	22, // 18: oneport.admin.v1.ListCertificatesResponse.certificates:type_name -> oneport.admin.v1.Certificate
-	48, // 19: oneport.admin.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	48, // 20: oneport.admin.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	45, // 21: oneport.admin.v1.ListLimitsResponse.ended:type_name -> oneport.admin.v1.ListLimitsResponse.EndedEntry
-	25, // 22: oneport.admin.v1.ListLimitsResponse.limits:type_name -> oneport.admin.v1.Limit
-	46, // 23: oneport.admin.v1.Limit.calls:type_name -> oneport.admin.v1.Limit.CallsEntry
-	49, // 24: oneport.admin.v1.GetConfigResponse.config:type_name -> google.protobuf.Struct
-	48, // 25: oneport.admin.v1.GetConfigResponse.last:type_name -> google.protobuf.Timestamp
-	32, // 26: oneport.admin.v1.PlanResponse.problems:type_name -> oneport.admin.v1.Problem
-	33, // 27: oneport.admin.v1.PlanResponse.plan:type_name -> oneport.admin.v1.Plan
-	32, // 28: oneport.admin.v1.ReloadResponse.problems:type_name -> oneport.admin.v1.Problem
-	33, // 29: oneport.admin.v1.ReloadResponse.plan:type_name -> oneport.admin.v1.Plan
-	34, // 30: oneport.admin.v1.Plan.upstreams:type_name -> oneport.admin.v1.Changes
-	34, // 31: oneport.admin.v1.Plan.routes:type_name -> oneport.admin.v1.Changes
-	35, // 32: oneport.admin.v1.Changes.changed:type_name -> oneport.admin.v1.Change
-	44, // 33: oneport.admin.v1.GetHealthResponse.checks:type_name -> oneport.admin.v1.Check
-	1,  // 34: oneport.admin.v1.Admin.ListConnections:input_type -> oneport.admin.v1.ListConnectionsRequest
-	3,  // 35: oneport.admin.v1.Admin.WatchConnections:input_type -> oneport.admin.v1.WatchConnectionsRequest
-	9,  // 36: oneport.admin.v1.Admin.Kill:input_type -> oneport.admin.v1.KillRequest
-	12, // 37: oneport.admin.v1.Admin.ListRoutes:input_type -> oneport.admin.v1.ListRoutesRequest
-	16, // 38: oneport.admin.v1.Admin.ListUpstreams:input_type -> oneport.admin.v1.ListUpstreamsRequest
-	20, // 39: oneport.admin.v1.Admin.ListCertificates:input_type -> oneport.admin.v1.ListCertificatesRequest
-	23, // 40: oneport.admin.v1.Admin.ListLimits:input_type -> oneport.admin.v1.ListLimitsRequest
-	26, // 41: oneport.admin.v1.Admin.GetConfig:input_type -> oneport.admin.v1.GetConfigRequest
-	28, // 42: oneport.admin.v1.Admin.Plan:input_type -> oneport.admin.v1.PlanRequest
-	30, // 43: oneport.admin.v1.Admin.Reload:input_type -> oneport.admin.v1.ReloadRequest
-	36, // 44: oneport.admin.v1.Admin.Drain:input_type -> oneport.admin.v1.DrainRequest
-	38, // 45: oneport.admin.v1.Admin.GetLogLevel:input_type -> oneport.admin.v1.GetLogLevelRequest
-	40, // 46: oneport.admin.v1.Admin.SetLogLevel:input_type -> oneport.admin.v1.SetLogLevelRequest
-	42, // 47: oneport.admin.v1.Admin.GetHealth:input_type -> oneport.admin.v1.GetHealthRequest
-	2,  // 48: oneport.admin.v1.Admin.ListConnections:output_type -> oneport.admin.v1.ListConnectionsResponse
-	4,  // 49: oneport.admin.v1.Admin.WatchConnections:output_type -> oneport.admin.v1.WatchConnectionsResponse
-	11, // 50: oneport.admin.v1.Admin.Kill:output_type -> oneport.admin.v1.KillResponse
-	13, // 51: oneport.admin.v1.Admin.ListRoutes:output_type -> oneport.admin.v1.ListRoutesResponse
-	17, // 52: oneport.admin.v1.Admin.ListUpstreams:output_type -> oneport.admin.v1.ListUpstreamsResponse
-	21, // 53: oneport.admin.v1.Admin.ListCertificates:output_type -> oneport.admin.v1.ListCertificatesResponse
-	24, // 54: oneport.admin.v1.Admin.ListLimits:output_type -> oneport.admin.v1.ListLimitsResponse
-	27, // 55: oneport.admin.v1.Admin.GetConfig:output_type -> oneport.admin.v1.GetConfigResponse
-	29, // 56: oneport.admin.v1.Admin.Plan:output_type -> oneport.admin.v1.PlanResponse
-	31, // 57: oneport.admin.v1.Admin.Reload:output_type -> oneport.admin.v1.ReloadResponse
-	37, // 58: oneport.admin.v1.Admin.Drain:output_type -> oneport.admin.v1.DrainResponse
-	39, // 59: oneport.admin.v1.Admin.GetLogLevel:output_type -> oneport.admin.v1.GetLogLevelResponse
-	41, // 60: oneport.admin.v1.Admin.SetLogLevel:output_type -> oneport.admin.v1.SetLogLevelResponse
-	43, // 61: oneport.admin.v1.Admin.GetHealth:output_type -> oneport.admin.v1.GetHealthResponse
-	48, // [48:62] is the sub-list for method output_type
-	34, // [34:48] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	59, // 13: oneport.admin.v1.KillRequest.revoke:type_name -> google.protobuf.Duration
+	14, // 14: oneport.admin.v1.ListRevocationsResponse.revocations:type_name -> oneport.admin.v1.Revocation
+	60, // 15: oneport.admin.v1.Revocation.at:type_name -> google.protobuf.Timestamp
+	60, // 16: oneport.admin.v1.Revocation.until:type_name -> google.protobuf.Timestamp
+	19, // 17: oneport.admin.v1.ListRoutesResponse.routes:type_name -> oneport.admin.v1.Route
+	20, // 18: oneport.admin.v1.Route.to:type_name -> oneport.admin.v1.Share
+	23, // 19: oneport.admin.v1.ListUpstreamsResponse.upstreams:type_name -> oneport.admin.v1.Upstream
+	24, // 20: oneport.admin.v1.Upstream.servers:type_name -> oneport.admin.v1.Server
+	27, // 21: oneport.admin.v1.ListCertificatesResponse.certificates:type_name -> oneport.admin.v1.Certificate
+	60, // 22: oneport.admin.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	60, // 23: oneport.admin.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	56, // 24: oneport.admin.v1.ListLimitsResponse.ended:type_name -> oneport.admin.v1.ListLimitsResponse.EndedEntry
+	30, // 25: oneport.admin.v1.ListLimitsResponse.limits:type_name -> oneport.admin.v1.Limit
+	57, // 26: oneport.admin.v1.Limit.calls:type_name -> oneport.admin.v1.Limit.CallsEntry
+	61, // 27: oneport.admin.v1.GetConfigResponse.config:type_name -> google.protobuf.Struct
+	60, // 28: oneport.admin.v1.GetConfigResponse.last:type_name -> google.protobuf.Timestamp
+	37, // 29: oneport.admin.v1.PlanResponse.problems:type_name -> oneport.admin.v1.Problem
+	38, // 30: oneport.admin.v1.PlanResponse.plan:type_name -> oneport.admin.v1.Plan
+	37, // 31: oneport.admin.v1.ReloadResponse.problems:type_name -> oneport.admin.v1.Problem
+	38, // 32: oneport.admin.v1.ReloadResponse.plan:type_name -> oneport.admin.v1.Plan
+	39, // 33: oneport.admin.v1.Plan.upstreams:type_name -> oneport.admin.v1.Changes
+	39, // 34: oneport.admin.v1.Plan.routes:type_name -> oneport.admin.v1.Changes
+	40, // 35: oneport.admin.v1.Changes.changed:type_name -> oneport.admin.v1.Change
+	49, // 36: oneport.admin.v1.GetHealthResponse.checks:type_name -> oneport.admin.v1.Check
+	52, // 37: oneport.admin.v1.GetStatsResponse.stats:type_name -> oneport.admin.v1.Stats
+	60, // 38: oneport.admin.v1.Stats.at:type_name -> google.protobuf.Timestamp
+	60, // 39: oneport.admin.v1.Stats.started:type_name -> google.protobuf.Timestamp
+	53, // 40: oneport.admin.v1.Stats.protocols:type_name -> oneport.admin.v1.ProtocolStats
+	58, // 41: oneport.admin.v1.Stats.connections_by_state:type_name -> oneport.admin.v1.Stats.ConnectionsByStateEntry
+	54, // 42: oneport.admin.v1.Stats.refusals:type_name -> oneport.admin.v1.ReasonCount
+	54, // 43: oneport.admin.v1.Stats.connection_outcomes:type_name -> oneport.admin.v1.ReasonCount
+	55, // 44: oneport.admin.v1.Stats.last_reload:type_name -> oneport.admin.v1.Reload
+	60, // 45: oneport.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
+	1,  // 46: oneport.admin.v1.Admin.ListConnections:input_type -> oneport.admin.v1.ListConnectionsRequest
+	3,  // 47: oneport.admin.v1.Admin.WatchConnections:input_type -> oneport.admin.v1.WatchConnectionsRequest
+	9,  // 48: oneport.admin.v1.Admin.Kill:input_type -> oneport.admin.v1.KillRequest
+	12, // 49: oneport.admin.v1.Admin.ListRevocations:input_type -> oneport.admin.v1.ListRevocationsRequest
+	15, // 50: oneport.admin.v1.Admin.Unrevoke:input_type -> oneport.admin.v1.UnrevokeRequest
+	17, // 51: oneport.admin.v1.Admin.ListRoutes:input_type -> oneport.admin.v1.ListRoutesRequest
+	21, // 52: oneport.admin.v1.Admin.ListUpstreams:input_type -> oneport.admin.v1.ListUpstreamsRequest
+	25, // 53: oneport.admin.v1.Admin.ListCertificates:input_type -> oneport.admin.v1.ListCertificatesRequest
+	28, // 54: oneport.admin.v1.Admin.ListLimits:input_type -> oneport.admin.v1.ListLimitsRequest
+	31, // 55: oneport.admin.v1.Admin.GetConfig:input_type -> oneport.admin.v1.GetConfigRequest
+	33, // 56: oneport.admin.v1.Admin.Plan:input_type -> oneport.admin.v1.PlanRequest
+	35, // 57: oneport.admin.v1.Admin.Reload:input_type -> oneport.admin.v1.ReloadRequest
+	41, // 58: oneport.admin.v1.Admin.Drain:input_type -> oneport.admin.v1.DrainRequest
+	43, // 59: oneport.admin.v1.Admin.GetLogLevel:input_type -> oneport.admin.v1.GetLogLevelRequest
+	45, // 60: oneport.admin.v1.Admin.SetLogLevel:input_type -> oneport.admin.v1.SetLogLevelRequest
+	47, // 61: oneport.admin.v1.Admin.GetHealth:input_type -> oneport.admin.v1.GetHealthRequest
+	50, // 62: oneport.admin.v1.Admin.GetStats:input_type -> oneport.admin.v1.GetStatsRequest
+	2,  // 63: oneport.admin.v1.Admin.ListConnections:output_type -> oneport.admin.v1.ListConnectionsResponse
+	4,  // 64: oneport.admin.v1.Admin.WatchConnections:output_type -> oneport.admin.v1.WatchConnectionsResponse
+	11, // 65: oneport.admin.v1.Admin.Kill:output_type -> oneport.admin.v1.KillResponse
+	13, // 66: oneport.admin.v1.Admin.ListRevocations:output_type -> oneport.admin.v1.ListRevocationsResponse
+	16, // 67: oneport.admin.v1.Admin.Unrevoke:output_type -> oneport.admin.v1.UnrevokeResponse
+	18, // 68: oneport.admin.v1.Admin.ListRoutes:output_type -> oneport.admin.v1.ListRoutesResponse
+	22, // 69: oneport.admin.v1.Admin.ListUpstreams:output_type -> oneport.admin.v1.ListUpstreamsResponse
+	26, // 70: oneport.admin.v1.Admin.ListCertificates:output_type -> oneport.admin.v1.ListCertificatesResponse
+	29, // 71: oneport.admin.v1.Admin.ListLimits:output_type -> oneport.admin.v1.ListLimitsResponse
+	32, // 72: oneport.admin.v1.Admin.GetConfig:output_type -> oneport.admin.v1.GetConfigResponse
+	34, // 73: oneport.admin.v1.Admin.Plan:output_type -> oneport.admin.v1.PlanResponse
+	36, // 74: oneport.admin.v1.Admin.Reload:output_type -> oneport.admin.v1.ReloadResponse
+	42, // 75: oneport.admin.v1.Admin.Drain:output_type -> oneport.admin.v1.DrainResponse
+	44, // 76: oneport.admin.v1.Admin.GetLogLevel:output_type -> oneport.admin.v1.GetLogLevelResponse
+	46, // 77: oneport.admin.v1.Admin.SetLogLevel:output_type -> oneport.admin.v1.SetLogLevelResponse
+	48, // 78: oneport.admin.v1.Admin.GetHealth:output_type -> oneport.admin.v1.GetHealthResponse
+	51, // 79: oneport.admin.v1.Admin.GetStats:output_type -> oneport.admin.v1.GetStatsResponse
+	63, // [63:80] is the sub-list for method output_type
+	46, // [46:63] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_oneport_admin_v1_admin_proto_init() }
@@ -3314,7 +4127,7 @@ func file_oneport_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oneport_admin_v1_admin_proto_rawDesc), len(file_oneport_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   47,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

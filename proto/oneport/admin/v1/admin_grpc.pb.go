@@ -25,6 +25,8 @@ const (
 	Admin_ListConnections_FullMethodName  = "/oneport.admin.v1.Admin/ListConnections"
 	Admin_WatchConnections_FullMethodName = "/oneport.admin.v1.Admin/WatchConnections"
 	Admin_Kill_FullMethodName             = "/oneport.admin.v1.Admin/Kill"
+	Admin_ListRevocations_FullMethodName  = "/oneport.admin.v1.Admin/ListRevocations"
+	Admin_Unrevoke_FullMethodName         = "/oneport.admin.v1.Admin/Unrevoke"
 	Admin_ListRoutes_FullMethodName       = "/oneport.admin.v1.Admin/ListRoutes"
 	Admin_ListUpstreams_FullMethodName    = "/oneport.admin.v1.Admin/ListUpstreams"
 	Admin_ListCertificates_FullMethodName = "/oneport.admin.v1.Admin/ListCertificates"
@@ -36,6 +38,7 @@ const (
 	Admin_GetLogLevel_FullMethodName      = "/oneport.admin.v1.Admin/GetLogLevel"
 	Admin_SetLogLevel_FullMethodName      = "/oneport.admin.v1.Admin/SetLogLevel"
 	Admin_GetHealth_FullMethodName        = "/oneport.admin.v1.Admin/GetHealth"
+	Admin_GetStats_FullMethodName         = "/oneport.admin.v1.Admin/GetStats"
 )
 
 // AdminClient is the client API for Admin service.
@@ -55,6 +58,12 @@ type AdminClient interface {
 	// Kill ends one connection, or all open calls of a user or of an upstream.
 	// POST /api/v1/kill
 	Kill(ctx context.Context, in *KillRequest, opts ...grpc.CallOption) (*KillResponse, error)
+	// ListRevocations lists whose credentials are refused, the latest first.
+	// GET /api/v1/revocations
+	ListRevocations(ctx context.Context, in *ListRevocationsRequest, opts ...grpc.CallOption) (*ListRevocationsResponse, error)
+	// Unrevoke lifts a revocation: the identity's credentials are good again.
+	// POST /api/v1/unrevoke
+	Unrevoke(ctx context.Context, in *UnrevokeRequest, opts ...grpc.CallOption) (*UnrevokeResponse, error)
 	// ListRoutes lists the routes in effect, in the order in which they are tried.
 	// GET /api/v1/routes
 	ListRoutes(ctx context.Context, in *ListRoutesRequest, opts ...grpc.CallOption) (*ListRoutesResponse, error)
@@ -89,6 +98,9 @@ type AdminClient interface {
 	// GetHealth says whether the port is ready, and why not: what /readyz?verbose shows.
 	// GET /api/v1/health
 	GetHealth(ctx context.Context, in *GetHealthRequest, opts ...grpc.CallOption) (*GetHealthResponse, error)
+	// GetStats gives what has been counted since the start, for those who ask again and
+	// again and look at the differences. GET /api/v1/stats
+	GetStats(ctx context.Context, in *GetStatsRequest, opts ...grpc.CallOption) (*GetStatsResponse, error)
 }
 
 type adminClient struct {
@@ -132,6 +144,26 @@ func (c *adminClient) Kill(ctx context.Context, in *KillRequest, opts ...grpc.Ca
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(KillResponse)
 	err := c.cc.Invoke(ctx, Admin_Kill_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListRevocations(ctx context.Context, in *ListRevocationsRequest, opts ...grpc.CallOption) (*ListRevocationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRevocationsResponse)
+	err := c.cc.Invoke(ctx, Admin_ListRevocations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Unrevoke(ctx context.Context, in *UnrevokeRequest, opts ...grpc.CallOption) (*UnrevokeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnrevokeResponse)
+	err := c.cc.Invoke(ctx, Admin_Unrevoke_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -248,6 +280,16 @@ func (c *adminClient) GetHealth(ctx context.Context, in *GetHealthRequest, opts 
 	return out, nil
 }
 
+func (c *adminClient) GetStats(ctx context.Context, in *GetStatsRequest, opts ...grpc.CallOption) (*GetStatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStatsResponse)
+	err := c.cc.Invoke(ctx, Admin_GetStats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -265,6 +307,12 @@ type AdminServer interface {
 	// Kill ends one connection, or all open calls of a user or of an upstream.
 	// POST /api/v1/kill
 	Kill(context.Context, *KillRequest) (*KillResponse, error)
+	// ListRevocations lists whose credentials are refused, the latest first.
+	// GET /api/v1/revocations
+	ListRevocations(context.Context, *ListRevocationsRequest) (*ListRevocationsResponse, error)
+	// Unrevoke lifts a revocation: the identity's credentials are good again.
+	// POST /api/v1/unrevoke
+	Unrevoke(context.Context, *UnrevokeRequest) (*UnrevokeResponse, error)
 	// ListRoutes lists the routes in effect, in the order in which they are tried.
 	// GET /api/v1/routes
 	ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesResponse, error)
@@ -299,6 +347,9 @@ type AdminServer interface {
 	// GetHealth says whether the port is ready, and why not: what /readyz?verbose shows.
 	// GET /api/v1/health
 	GetHealth(context.Context, *GetHealthRequest) (*GetHealthResponse, error)
+	// GetStats gives what has been counted since the start, for those who ask again and
+	// again and look at the differences. GET /api/v1/stats
+	GetStats(context.Context, *GetStatsRequest) (*GetStatsResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -317,6 +368,12 @@ func (UnimplementedAdminServer) WatchConnections(*WatchConnectionsRequest, grpc.
 }
 func (UnimplementedAdminServer) Kill(context.Context, *KillRequest) (*KillResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Kill not implemented")
+}
+func (UnimplementedAdminServer) ListRevocations(context.Context, *ListRevocationsRequest) (*ListRevocationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRevocations not implemented")
+}
+func (UnimplementedAdminServer) Unrevoke(context.Context, *UnrevokeRequest) (*UnrevokeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unrevoke not implemented")
 }
 func (UnimplementedAdminServer) ListRoutes(context.Context, *ListRoutesRequest) (*ListRoutesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRoutes not implemented")
@@ -350,6 +407,9 @@ func (UnimplementedAdminServer) SetLogLevel(context.Context, *SetLogLevelRequest
 }
 func (UnimplementedAdminServer) GetHealth(context.Context, *GetHealthRequest) (*GetHealthResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHealth not implemented")
+}
+func (UnimplementedAdminServer) GetStats(context.Context, *GetStatsRequest) (*GetStatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStats not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -415,6 +475,42 @@ func _Admin_Kill_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).Kill(ctx, req.(*KillRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListRevocations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRevocationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListRevocations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListRevocations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListRevocations(ctx, req.(*ListRevocationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Unrevoke_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnrevokeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Unrevoke(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Unrevoke_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Unrevoke(ctx, req.(*UnrevokeRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -617,6 +713,24 @@ func _Admin_GetHealth_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_GetStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).GetStats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_GetStats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).GetStats(ctx, req.(*GetStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -631,6 +745,14 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Kill",
 			Handler:    _Admin_Kill_Handler,
+		},
+		{
+			MethodName: "ListRevocations",
+			Handler:    _Admin_ListRevocations_Handler,
+		},
+		{
+			MethodName: "Unrevoke",
+			Handler:    _Admin_Unrevoke_Handler,
 		},
 		{
 			MethodName: "ListRoutes",
@@ -675,6 +797,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetHealth",
 			Handler:    _Admin_GetHealth_Handler,
+		},
+		{
+			MethodName: "GetStats",
+			Handler:    _Admin_GetStats_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
