@@ -200,12 +200,11 @@ func (o *Calls) List() []*Call {
 	return list
 }
 
-// End ends the calls that match accepts, and returns how many. A call that waits for its
+// End ends the calls that match accepts, and returns how many: not those that were ended before. A call that waits for its
 // guards is refused.
 func (o *Calls) End(why *Refusal, match func(*Call) bool) (n int) {
 	for _, c := range o.List() { // a copy: no lock of ours is held while a call ends
-		if match(c) {
-			c.End(why)
+		if match(c) && c.end(why) {
 			n++
 		}
 	}

@@ -5,11 +5,14 @@ package protocols
 // close code, any other request is cut off. It returns at once. Only the first End
 // counts, and none does once the call has finished. A guard must not call it while it
 // decides.
-func (c *Call) End(why *Refusal) {
+func (c *Call) End(why *Refusal) { c.end(why) }
+
+// end is End, and says whether it counts.
+func (c *Call) end(why *Refusal) bool {
 	c.mu.Lock()
 	if c.finished || c.ended != nil {
 		c.mu.Unlock()
-		return
+		return false
 	}
 	c.ended = why
 	f := c.onEnd
@@ -18,6 +21,7 @@ func (c *Call) End(why *Refusal) {
 	if f != nil {
 		f(why)
 	}
+	return true
 }
 
 // OnEnd has f called when the call is ended from outside, and returns nil; or why that has
