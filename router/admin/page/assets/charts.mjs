@@ -1,0 +1,79 @@
+// Charts by uPlot, in the page's colours.
+/* global uPlot */
+
+// color is what a custom property is just now, in this theme: a canvas knows no properties.
+const probe = document.createElement('span')
+probe.hidden = true
+document.body.append(probe)
+function color(name) {
+  probe.style.color = `var(${name})`
+  return getComputedStyle(probe).color
+}
+
+const all = new Set()
+const sync = uPlot.sync('time')
+
+// chart draws lines over time: lines are { label, color, dash, fill, format }. span is how many seconds it shows.
+export function chart(el, { height, lines, format, log = false, span, label }) {
+  const stroke = (name) => () => color(name)
+  const axis = { stroke: stroke('--muted'), font: '11px system-ui, sans-serif', ticks: { show: false }, grid: { stroke: stroke('--grid'), width: 1 } }
+  const plot = new uPlot(
+    {
+      width: Math.max(120, el.clientWidth),
+      height,
+      pxAlign: false,
+      padding: [6, 4, 0, 0],
+      legend: { show: false },
+      cursor: {
+        sync: { key: sync.key },
+        drag: { x: false, y: false },
+        points: { size: 6 },
+        y: false,
+      },
+      scales: {
+        x: { time: true, range: (_, __, max) => [(max ?? Date.now() / 1000) - span, max ?? Date.now() / 1000] },
+        y: log
+          ? { distr: 3, range: (u, min, max) => (min === null || min === undefined ? [1e-3, 1] : uPlot.rangeLog(Math.max(min, 1e-5), Math.max(max, 1e-4), 10, true)) }
+          : { range: (u, min, max) => [0, Math.max(1, (max ?? 1) * 1.15)] },
+      },
+      axes: [
+        { ...axis, size: 20, space: 70, values: (_, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' })) },
+        { ...axis, size: 50, gap: 4, space: 26, values: (_, list) => list.map((v) => (v === null ? '' : format(v))) },
+      ],
+      series: [
+        {},
+        ...lines.map((l) => ({
+          label: l.label,
+          stroke: stroke(l.color),
+          width: 1.6,
+          dash: l.dash,
+          fill: l.fill && stroke(l.fill),
+          spanGaps: false,
+          points: { show: false },
+        })),
+      ],
+      hooks: {
+        setCursor: [
+          (u) => {
+            const i = u.cursor.idx
+            if (i === null || i === undefined || u.cursor.left < 0) return label(null)
+            label({ at: u.data[0][i], values: u.data.slice(1).map((line) => line[i]) })
+          },
+        ],
+      },
+    },
+    [[], ...lines.map(() => [])],
+    el,
+  )
+  plot.root.setAttribute('aria-hidden', 'true') // the numbers beside it say it
+  const fit = new ResizeObserver(() => {
+    if (el.clientWidth > 0 && Math.abs(el.clientWidth - plot.width) > 1) plot.setSize({ width: el.clientWidth, height })
+  })
+  fit.observe(el)
+  all.add(plot)
+  return plot
+}
+
+// repaint is for another theme.
+export const repaint = () => all.forEach((plot) => plot.redraw(false, true))
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', repaint)
