@@ -27,8 +27,9 @@ type Call struct {
 	id          ID
 	traceparent string
 
-	to   atomic.Pointer[Destination]
-	open openCall // in is guarded by mu, the rest by in.mu
+	to    atomic.Pointer[Destination]
+	meter *Meter   // nil if nobody counts; set by Begin of it, and read by Finish
+	open  openCall // in is guarded by mu, the rest by in.mu
 
 	admitted context.Context // what the guards of a call with contexts of its own have added
 
@@ -45,6 +46,7 @@ type Call struct {
 	ended    *Refusal
 	finished bool
 	detached bool
+	refused  int8 // the Reason that a guard has refused the call for, and 1; 0 for none
 }
 
 // Result is how a call ended.
@@ -179,6 +181,7 @@ func (c *Call) Finish(res Result) {
 	c.mu.Lock()
 	done := c.done
 	open := c.open.in
+	first, refused := !c.finished, c.refused
 	c.done, c.onEnd, c.renew, c.finished, c.open.in = nil, nil, nil, true, nil
 	c.mu.Unlock()
 	if open != nil {
@@ -186,6 +189,9 @@ func (c *Call) Finish(res Result) {
 	}
 	for _, d := range slices.Backward(done) {
 		d(res)
+	}
+	if first && c.meter != nil {
+		c.meter.end(c, refused, res)
 	}
 }
 

@@ -3,6 +3,7 @@ package protocols
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // Calls are the open calls of a port, of all protocols: what an operator looks at, and
@@ -112,6 +113,8 @@ func (o *Calls) End(why *Refusal, match func(*Call) bool) (n int) {
 type Destination struct {
 	Route    string // its name, or what it takes
 	Upstream string // the name of the servers
+
+	tally atomic.Pointer[tally] // of the port's Meter
 }
 
 // Goes says where the call goes, once that is known. to is never changed any more.

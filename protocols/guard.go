@@ -143,6 +143,7 @@ func AdmitNow(ctx context.Context, guards []Guard, call *Call) (_ context.Contex
 		case err == ErrMustWait: //nolint:errorlint // on the way of each call, and never wrapped
 			return ctx, guards[i:], nil
 		case err != nil:
+			call.refuse(ctx, err)
 			return ctx, nil, err
 		case in != nil:
 			ctx = in
@@ -157,6 +158,7 @@ func Admit(ctx context.Context, guards []Guard, call *Call) (context.Context, er
 	for _, g := range guards {
 		in, err := g.Admit(ctx, call)
 		if err != nil {
+			call.refuse(ctx, err)
 			return ctx, err
 		}
 		if in != nil {
@@ -164,4 +166,17 @@ func Admit(ctx context.Context, guards []Guard, call *Call) (context.Context, er
 		}
 	}
 	return ctx, nil
+}
+
+// refuse takes note of why a guard has refused the call, for those who count. The first
+// counts; that its client has left is no refusal.
+func (c *Call) refuse(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refused == 0 {
+		c.refused = int8(RefusalOf(err).Reason) + 1
+	}
 }

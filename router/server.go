@@ -105,6 +105,9 @@ type Server struct {
 	// Access receives a line for each call, at Info. Nil writes none.
 	Access *slog.Logger
 
+	// Meter counts the calls. Nil counts none.
+	Meter *protocols.Meter
+
 	// OnConn observes every step of every connection. It runs on the
 	// connection's goroutine, must be quick and must not call the Server.
 	OnConn func(c *protocols.Conn, from, to protocols.State)
@@ -305,12 +308,13 @@ type Stats struct {
 	Sessions ws.Stats
 	Relieved Relieved
 	Tunnels  ws.TunnelStats // those of Sessions that lead to a server elsewhere
+	Traffic  ws.Traffic     // of Sessions
 }
 
 // Stats returns the counts.
 func (s *Server) Stats() Stats {
 	s.init()
-	st := Stats{Conns: s.conns.Stats(), Sessions: s.sessions.Stats(), Tunnels: s.sessions.TunnelStats(), Relieved: s.relief.stats()}
+	st := Stats{Conns: s.conns.Stats(), Sessions: s.sessions.Stats(), Tunnels: s.sessions.TunnelStats(), Traffic: s.sessions.Traffic(), Relieved: s.relief.stats()}
 	if sw := s.streams.Load(); sw != nil {
 		st.HTTP2 = sw.Stats()
 	}
@@ -337,6 +341,7 @@ func (s *Server) restOptions(h http.Handler) rest.Options {
 		TrustedProxies: s.TrustedProxies,
 		Challenge:      s.challenge(),
 		Guards:         s.guards(),
+		Meter:          s.Meter,
 		Log:            s.Log,
 		Access:         s.Access,
 	}

@@ -31,8 +31,12 @@ func (p *port) buildSwitch(addr net.Addr) {
 		},
 		Log: p.Log,
 	}
-	if log := p.Access; log != nil {
+	if log, meter := p.Access, p.Meter; log != nil || meter != nil {
 		cfg.Begun = func(call *protocols.Call) {
+			meter.Begin(call)
+			if log == nil {
+				return
+			}
 			call.OnDone(func(res protocols.Result) { rest.AccessLine(context.Background(), log, call, res) })
 		}
 	}

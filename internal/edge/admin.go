@@ -33,6 +33,8 @@ type AdminOptions struct {
 	Edge *Edge
 	// Reload loads the file again. Nil without a file.
 	Reload func(context.Context) (Plan, error)
+	// Version is the program's.
+	Version string
 	// Level is that of the log.
 	Level *slog.LevelVar
 	// TokenDir is where a token is kept that is made; "" for a new folder for temporary files.
@@ -48,6 +50,7 @@ type Admin struct {
 	drain   chan struct{}
 	once    sync.Once
 	calls   *protocols.Calls
+	started time.Time
 	made    string // a token without a file; else ""
 	tidy    []func()
 	addrs   []string
@@ -64,12 +67,15 @@ const adminConns = 512
 
 // NewAdmin makes an Admin. Nothing is listened to yet.
 func NewAdmin(opts AdminOptions) (*Admin, error) {
-	a := &Admin{opts: opts, drain: make(chan struct{})}
+	a := &Admin{opts: opts, drain: make(chan struct{}), started: time.Now()}
 	if opts.Edge != nil {
 		a.opts.Server, a.calls, a.opts.Revoker = opts.Edge.Server, opts.Edge.Calls, opts.Edge.Sessions()
 	} else {
 		a.calls = new(protocols.Calls)
 		opts.Server.Guards = append(opts.Server.Guards, a.calls)
+		if opts.Server.Meter == nil {
+			opts.Server.Meter = new(protocols.Meter)
+		}
 	}
 	if opts.Listen != "" {
 		srv := a.server(opts.Listen)
@@ -237,7 +243,7 @@ func (a *Admin) service(ending <-chan struct{}) admin.Options {
 		Port: a.opts.Server, Calls: a.calls, Revoker: a.opts.Revoker, Level: a.opts.Level, Profiles: a.opts.PProf, Log: a.opts.Log,
 		Ending: ending,
 		Drain:  func() { a.once.Do(func() { close(a.drain) }) },
-		Checks: a.checks, Limits: a.limits, Routes: a.routes, Upstreams: a.upstreams, Certificates: a.certificates,
+		Checks: a.checks, Limits: a.limits, Routes: a.routes, Upstreams: a.upstreams, Certificates: a.certificates, Stats: a.stats,
 	}
 	if e := a.opts.Edge; e != nil {
 		o.Config = e.shown

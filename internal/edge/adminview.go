@@ -23,6 +23,8 @@ type view struct {
 	cfg   *config.Config
 	pools []*upstream.Upstream // in the file's order
 	ready map[string]func() error
+	// tokens are the guards of tokens, for what they have counted.
+	tokens []*auth.JWT
 }
 
 // show makes what is in effect the view.
@@ -34,6 +36,9 @@ func (e *Edge) show(cfg *config.Config) {
 		}
 	}
 	for key, d := range e.doors {
+		if j, ok := d.guard.(*auth.JWT); ok {
+			v.tokens = append(v.tokens, j)
+		}
 		if d.ready != nil {
 			kind, _, _ := strings.Cut(key, " ")
 			v.ready[kind] = d.ready

@@ -105,6 +105,9 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	if e.Server.Certs != nil && cfg.TLS.ClientCA != "" {
 		e.Server.ClientAuth = certs.ClientAuth{CAs: certs.CAFile(cfg.TLS.ClientCA), Required: cfg.TLS.ClientAuth == "required"}
 	}
+	if cfg.Admin != nil {
+		e.Server.Meter = new(protocols.Meter)
+	}
 	for _, l := range cfg.Listen {
 		e.Server.Listeners = append(e.Server.Listeners, router.Listener{Addr: l.Address, Plaintext: l.Plaintext, ProxyProtocol: l.ProxyProtocol})
 		e.Sockets = append(e.Sockets, l.Socket)

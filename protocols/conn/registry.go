@@ -89,6 +89,8 @@ type Registry struct {
 
 	reasons [numReasons]atomic.Int64
 	total   atomic.Int64
+
+	goneIn, goneOut int64 // bytes of connections that are no longer open; guarded by mu
 }
 
 // NewRegistry returns an empty registry.
@@ -218,6 +220,9 @@ func (r *Registry) remove(c *Conn, why Reason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.open, c.Facts().ID)
+	in, out := c.Bytes()
+	r.goneIn += in
+	r.goneOut += out
 	if c.ip.IsValid() {
 		if r.perIP[c.ip]--; r.perIP[c.ip] <= 0 {
 			delete(r.perIP, c.ip)
@@ -298,13 +303,19 @@ type Stats struct {
 	Accepted int64                     // connections admitted so far
 	Open     map[protocols.State]int64 // open connections by state
 	Ended    map[Reason]int64          // refused and closed connections so far, by reason
+	// BytesIn and BytesOut were read from and written to clients so far, TLS records included.
+	BytesIn, BytesOut int64
 }
 
 // Stats returns the counts. States and reasons that never occurred are left out.
 func (r *Registry) Stats() Stats {
 	s := Stats{Accepted: r.total.Load(), Open: make(map[protocols.State]int64), Ended: make(map[Reason]int64)}
 	r.mu.Lock()
+	s.BytesIn, s.BytesOut = r.goneIn, r.goneOut
 	for _, c := range r.open {
+		in, out := c.Bytes()
+		s.BytesIn += in
+		s.BytesOut += out
 		if st := c.State(); st != protocols.StateClosed { // about to be removed
 			s.Open[st]++
 		}

@@ -46,6 +46,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	call.Protocol = protocol
 	call.Method, call.Host, call.Path, call.Version = r.Method, r.Host, r.URL.Path, r.Proto
 	call.Conn, call.Started = conn, time.Now()
+	s.opts.Meter.Begin(call)
 	if s.opts.Access != nil {
 		call.OnDone(func(res protocols.Result) { AccessLine(ctx, s.opts.Access, call, res) })
 	}

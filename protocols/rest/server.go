@@ -46,6 +46,8 @@ type Options struct {
 	// to the others. It comes before Guards. Nil answers none.
 	Challenge Challenge
 
+	// Meter counts the calls. Nil counts none.
+	Meter *protocols.Meter
 	// Guards are asked in this order whether a request may go on to Handler.
 	Guards []protocols.Guard
 

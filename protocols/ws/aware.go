@@ -19,6 +19,7 @@ import (
 type aware struct {
 	server *Server
 	opts   Relay
+	count  *counter
 	call   *protocols.Call // nil outside of a port
 	inband *inband         // nil unless the client has asked for it
 	client lane
@@ -42,7 +43,7 @@ type aware struct {
 
 // newAware makes a tunnel whose handshakes are done.
 func newAware(s *Server, opts Relay, client, up net.Conn, d deflated) *aware {
-	t := &aware{server: s, opts: opts}
+	t := &aware{server: s, opts: opts, count: s.counter()}
 	t.client = lane{t: t, conn: client}
 	t.up = lane{t: t, conn: up, server: true}
 	t.rise = flow{t: t, from: &t.client, to: &t.up, bucket: newBucket(opts.MessageRate, opts.MessageBurst), bytes: newBucket(opts.ByteRate, opts.ByteBurst)}
@@ -303,6 +304,16 @@ func (t *aware) look() {
 		next = min(next, left)
 	}
 	t.keep.Reset(max(next, time.Millisecond))
+}
+
+// ponged takes note of an answer to a ping of the tunnel's.
+func (t *aware) ponged(l *lane, now int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l.since != 0 && !l.server {
+		t.count.ponged(time.Duration(now - l.since))
+	}
+	l.since = 0
 }
 
 // deadLocked ends the tunnel of a peer that does not answer.

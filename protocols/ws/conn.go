@@ -41,6 +41,8 @@ type Conn struct {
 	reader sync.WaitGroup  // CloseRead's goroutine
 	heard  atomic.Bool     // something arrived since the last look
 	moved  atomic.Int64    // when a message was read or written last, on the Server's clock
+	asked  atomic.Int64    // when a ping was sent that no pong has answered, on that clock; 0 for none
+	count  *counter
 
 	mu      sync.Mutex    // guards the fields below
 	request *http.Request // nil once reading has begun
@@ -105,6 +107,9 @@ func (c *Conn) read() (MessageType, []byte, error) {
 		typ, msg, err := c.readAny()
 		switch {
 		case err != nil || c.inband == nil || typ != Text || !bytes.HasPrefix(msg, inbandMark):
+			if err == nil {
+				c.count.in.add(int64(len(msg)))
+			}
 			return typ, msg, err
 		case len(msg) > inbandMost:
 			return 0, nil, c.refuse(CloseTooBig, inbandTooBig)

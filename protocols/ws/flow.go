@@ -17,6 +17,7 @@ type flow struct {
 
 	at   frame.Header // of the frame that has begun
 	left int64        // of its payload
+	size int64        // of the message's frames so far
 	deaf bool         // nothing that comes is looked at
 	mute bool         // only a close frame counts
 
@@ -110,6 +111,7 @@ func (f *flow) move(p []byte, now int64) int {
 		i += size
 		if !h.Control() {
 			f.at, f.left, data = h, h.Len, true
+			f.tally(&h)
 		}
 		if err != nil || h.Control() {
 			start = i
@@ -123,6 +125,19 @@ func (f *flow) move(p []byte, now int64) int {
 	}
 	f.emit(p[start:i], head, f.left > 0, now)
 	return i
+}
+
+// tally counts a message once its last frame has begun.
+func (f *flow) tally(h *frame.Header) {
+	if f.size += h.Len; !h.Fin || f.mute {
+		return
+	}
+	if f.from.server {
+		f.t.count.out.add(f.size)
+	} else {
+		f.t.count.in.add(f.size)
+	}
+	f.size = 0
 }
 
 // begin takes a frame's head, or all of a control frame; p is empty for bytes that are neither.
@@ -228,7 +243,11 @@ func (f *flow) count(h *frame.Header, now int64) error {
 func (f *flow) control(h *frame.Header, p []byte, now int64) {
 	switch h.Op {
 	case frame.Pong:
-		if f.mute || f.ours(h, p[h.Size:]) {
+		if f.mute {
+			return
+		}
+		if f.ours(h, p[h.Size:]) {
+			f.t.ponged(f.from, now)
 			return
 		}
 	case frame.Close:

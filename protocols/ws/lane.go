@@ -36,6 +36,7 @@ type lane struct {
 	asked  bool   // a close frame came from the peer
 	code   int    // what that said
 	gone   bool   // nothing more comes from it
+	since  int64  // when a ping of ours was written last that no pong has come for; 0 for none
 	pinged int64  // just before our ping was written that nothing has come after; 0 for none
 	waits  int64  // since when an answer to it is waited for: when it was written
 	ping   bool   // one is in queue
@@ -99,9 +100,12 @@ func (l *lane) flushLocked(now int64) {
 	}
 	l.queue, l.ping = nil, false
 	l.queued.Store(false)
+	asked := l.t.server.now() // a peer may answer before the write returns
+	if ping {
+		l.since = asked
+	}
 	l.t.mu.Unlock()
 
-	asked := l.t.server.now() // a peer may answer before the write returns
 	l.writeLocked(q, now)
 	failed := l.shut
 	l.shut = l.shut || last

@@ -91,6 +91,10 @@ type Server struct {
 	slow    atomic.Int64
 	refused [numRefusals]atomic.Int64
 	codes   [closeCodes]atomic.Int64
+
+	turn     atomic.Uint32 // of counters
+	counters [counterShards]counter
+	dropped  atomic.Int64 // messages
 }
 
 // NewServer returns a server without sessions. log receives panics at Error;
@@ -157,7 +161,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.U
 	}
 	// The values of the request's context, without its end, which comes now.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	c := &Conn{g: g, stream: t.stream, server: s, opts: opts, ctx: ctx, cancel: cancel, call: call}
+	c := &Conn{g: g, stream: t.stream, server: s, opts: opts, ctx: ctx, cancel: cancel, call: call, count: s.counter()}
 	c.moved.Store(s.now())
 	t.stream.heard = &c.heard
 	t.stream.timeout, t.stream.whole = opts.WriteTimeout, !opts.Compression

@@ -151,6 +151,7 @@ func (c *Conn) enqueueLocked(m message) error {
 
 func (c *Conn) slowLocked() {
 	c.server.slow.Add(1)
+	c.server.dropped.Add(int64(len(c.queue)))
 	// What waits would come too late: the close frame is all that leaves.
 	c.dropLocked(ErrSlowConsumer)
 	c.closeLocked(CloseTryAgainLater, "slow consumer", slowWait)
@@ -273,6 +274,9 @@ func (c *Conn) putFrames(batch []message, wait bool) (kept bool, err error) {
 	giveBack(b)
 	switch {
 	case err == nil:
+		for i := range batch {
+			c.count.out.add(int64(len(batch[i].data)))
+		}
 		c.mu.Lock()
 		c.sent += int64(size)
 		c.mu.Unlock()
@@ -320,6 +324,9 @@ func (c *Conn) put(m message) error {
 	}
 	if err == nil {
 		c.moved.Store(c.server.now())
+		if m.typ != websocket.CloseMessage {
+			c.count.out.add(int64(len(m.data)))
+		}
 		c.mu.Lock()
 		c.sent += int64(len(m.data))
 		c.mu.Unlock()
@@ -340,8 +347,17 @@ func (c *Conn) startPings() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closing && !c.broken {
+		c.g.SetPongHandler(c.ponged) // nobody reads yet
 		c.ping = time.AfterFunc(c.opts.PingEvery, c.tick)
 	}
+}
+
+// ponged runs with the reader, when a pong has come.
+func (c *Conn) ponged(string) error {
+	if at := c.asked.Swap(0); at != 0 {
+		c.count.ponged(time.Duration(c.server.now() - at))
+	}
+	return nil
 }
 
 // tick runs on the ping timer, in two turns: ask a silent peer for a sign of
@@ -360,6 +376,7 @@ func (c *Conn) tick() {
 		c.abort()
 		return
 	case ask:
+		c.asked.Store(max(1, c.server.now()))
 		// An error means that the writer has found the connection broken, or
 		// is stuck: then the peer is found dead next time.
 		_ = c.g.WriteControl(websocket.PingMessage, nil, time.Now().Add(c.opts.PongWait))

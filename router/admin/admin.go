@@ -45,6 +45,7 @@ type Options struct {
 	Config       func() (*adminv1.GetConfigResponse, error)
 	Plan         func(context.Context) (*adminv1.PlanResponse, error)
 	Reload       func(context.Context) (*adminv1.ReloadResponse, error)
+	Stats        func() *adminv1.Stats
 	// Drain begins the end of the process, and returns at once.
 	Drain func()
 	// Level is that of the log.
@@ -199,6 +200,14 @@ func (s *Service) health() *adminv1.GetHealthResponse {
 		res.Ready = res.GetReady() && !c.GetRed()
 	}
 	return res
+}
+
+// GetStats implements adminv1.AdminServer.
+func (s *Service) GetStats(context.Context, *adminv1.GetStatsRequest) (*adminv1.GetStatsResponse, error) {
+	if s.opts.Stats == nil {
+		return nil, errNotHere
+	}
+	return &adminv1.GetStatsResponse{Stats: s.opts.Stats()}, nil
 }
 
 // did says what an operator has done.

@@ -206,11 +206,11 @@ func subject(call *protocols.Call) string {
 	return ""
 }
 
-func destination(call *protocols.Call) protocols.Destination {
+func destination(call *protocols.Call) *protocols.Destination {
 	if to := call.Destination(); to != nil {
-		return *to
+		return to
 	}
-	return protocols.Destination{}
+	return new(protocols.Destination)
 }
 
 // shown are connections as the API has them.

@@ -40,6 +40,7 @@ func (s *Service) HTTP() http.Handler {
 	mux.Handle("GET "+apiPrefix+"config", read(s.GetConfig))
 	mux.Handle("GET "+apiPrefix+"log-level", read(s.GetLogLevel))
 	mux.Handle("GET "+apiPrefix+"health", read(s.GetHealth))
+	mux.Handle("GET "+apiPrefix+"stats", read(s.GetStats))
 	mux.Handle("POST "+apiPrefix+"kill", change(s.Kill))
 	mux.Handle("POST "+apiPrefix+"plan", change(s.Plan))
 	mux.Handle("POST "+apiPrefix+"reload", change(s.Reload))
@@ -75,7 +76,7 @@ func index(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, "oneport admin\n\n"+ // the client has left: nothing to tell
 		"GET  / in a browser: the page\n"+
 		"GET  /healthz /readyz /readyz?verbose\n"+
-		"GET  /api/v1/ connections connections/watch routes upstreams certificates limits config log-level health\n"+
+		"GET  /api/v1/ connections connections/watch routes upstreams certificates limits config log-level health stats\n"+
 		"POST /api/v1/ kill plan reload drain log-level   (with the token)\n"+
 		"gRPC oneport.admin.v1.Admin\n")
 }

@@ -2932,6 +2932,478 @@ func (x *Check) GetText() string {
 	return ""
 }
 
+type GetStatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatsRequest) Reset() {
+	*x = GetStatsRequest{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatsRequest) ProtoMessage() {}
+
+func (x *GetStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatsRequest.ProtoReflect.Descriptor instead.
+func (*GetStatsRequest) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+}
+
+type GetStatsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stats         *Stats                 `protobuf:"bytes,1,opt,name=stats,proto3" json:"stats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatsResponse) Reset() {
+	*x = GetStatsResponse{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatsResponse) ProtoMessage() {}
+
+func (x *GetStatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatsResponse.ProtoReflect.Descriptor instead.
+func (*GetStatsResponse) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *GetStatsResponse) GetStats() *Stats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
+// Stats are counts since the start, but for those that say "now".
+type Stats struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When they were taken, and when the process has started.
+	At      *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Started *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started,proto3" json:"started,omitempty"`
+	Version string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// One for each protocol: "http", "grpc", "websocket".
+	Protocols []*ProtocolStats `protobuf:"bytes,4,rep,name=protocols,proto3" json:"protocols,omitempty"`
+	// Now: how many connections are in each state. See Filter.
+	ConnectionsByState map[string]uint64 `protobuf:"bytes,5,rep,name=connections_by_state,json=connectionsByState,proto3" json:"connections_by_state,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Calls, handshakes and tokens refused so far: docs/metrics.md explains them. "calls" are all calls that
+	// guards have refused, by reason; the others say it more precisely, and are among those.
+	Refusals []*ReasonCount `protobuf:"bytes,6,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	// How connections have ended that are no longer open, or were refused at once.
+	ConnectionOutcomes []*ReasonCount `protobuf:"bytes,7,rep,name=connection_outcomes,json=connectionOutcomes,proto3" json:"connection_outcomes,omitempty"`
+	// From and to clients, as on the wire, TLS included.
+	BytesRead    uint64  `protobuf:"varint,8,opt,name=bytes_read,json=bytesRead,proto3" json:"bytes_read,omitempty"`
+	BytesWritten uint64  `protobuf:"varint,9,opt,name=bytes_written,json=bytesWritten,proto3" json:"bytes_written,omitempty"`
+	LastReload   *Reload `protobuf:"bytes,10,opt,name=last_reload,json=lastReload,proto3" json:"last_reload,omitempty"`
+	// Now: the process is about to end.
+	Draining bool `protobuf:"varint,11,opt,name=draining,proto3" json:"draining,omitempty"`
+	// Now: what the Go runtime has of the system, stacks included.
+	MemoryBytes uint64 `protobuf:"varint,12,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// User and system time so far; 0 where that cannot be told.
+	CpuSeconds float64 `protobuf:"fixed64,13,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"`
+	// Now.
+	Goroutines    uint32 `protobuf:"varint,14,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stats) Reset() {
+	*x = Stats{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stats) ProtoMessage() {}
+
+func (x *Stats) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stats.ProtoReflect.Descriptor instead.
+func (*Stats) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Stats) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Stats) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Stats) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Stats) GetProtocols() []*ProtocolStats {
+	if x != nil {
+		return x.Protocols
+	}
+	return nil
+}
+
+func (x *Stats) GetConnectionsByState() map[string]uint64 {
+	if x != nil {
+		return x.ConnectionsByState
+	}
+	return nil
+}
+
+func (x *Stats) GetRefusals() []*ReasonCount {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+func (x *Stats) GetConnectionOutcomes() []*ReasonCount {
+	if x != nil {
+		return x.ConnectionOutcomes
+	}
+	return nil
+}
+
+func (x *Stats) GetBytesRead() uint64 {
+	if x != nil {
+		return x.BytesRead
+	}
+	return 0
+}
+
+func (x *Stats) GetBytesWritten() uint64 {
+	if x != nil {
+		return x.BytesWritten
+	}
+	return 0
+}
+
+func (x *Stats) GetLastReload() *Reload {
+	if x != nil {
+		return x.LastReload
+	}
+	return nil
+}
+
+func (x *Stats) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *Stats) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Stats) GetCpuSeconds() float64 {
+	if x != nil {
+		return x.CpuSeconds
+	}
+	return 0
+}
+
+func (x *Stats) GetGoroutines() uint32 {
+	if x != nil {
+		return x.Goroutines
+	}
+	return 0
+}
+
+type ProtocolStats struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "http", "grpc" or "websocket"
+	Protocol string `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Calls that have ended. Those of WebSockets are sessions, and handshakes that were refused.
+	Calls uint64 `protobuf:"varint,2,opt,name=calls,proto3" json:"calls,omitempty"`
+	// Those of them that the server's side did wrong: 5xx; UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE,
+	// DATA_LOSS; close code 1011.
+	Errors uint64 `protobuf:"varint,3,opt,name=errors,proto3" json:"errors,omitempty"`
+	// Now.
+	InFlight uint64 `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Messages from and to clients, of WebSockets alone: of sessions, and of tunnels whose
+	// frames are looked at.
+	MessagesIn  uint64 `protobuf:"varint,5,opt,name=messages_in,json=messagesIn,proto3" json:"messages_in,omitempty"`
+	MessagesOut uint64 `protobuf:"varint,6,opt,name=messages_out,json=messagesOut,proto3" json:"messages_out,omitempty"`
+	// How long calls have taken, in seconds: bucket_counts[i] of them at most
+	// bucket_bounds[i], the last of them all. Of WebSockets it is the time between a ping of the port's and
+	// its pong, for sessions last as long as they like.
+	BucketBounds  []float64 `protobuf:"fixed64,7,rep,packed,name=bucket_bounds,json=bucketBounds,proto3" json:"bucket_bounds,omitempty"`
+	BucketCounts  []uint64  `protobuf:"varint,8,rep,packed,name=bucket_counts,json=bucketCounts,proto3" json:"bucket_counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProtocolStats) Reset() {
+	*x = ProtocolStats{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProtocolStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProtocolStats) ProtoMessage() {}
+
+func (x *ProtocolStats) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProtocolStats.ProtoReflect.Descriptor instead.
+func (*ProtocolStats) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ProtocolStats) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *ProtocolStats) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *ProtocolStats) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *ProtocolStats) GetInFlight() uint64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *ProtocolStats) GetMessagesIn() uint64 {
+	if x != nil {
+		return x.MessagesIn
+	}
+	return 0
+}
+
+func (x *ProtocolStats) GetMessagesOut() uint64 {
+	if x != nil {
+		return x.MessagesOut
+	}
+	return 0
+}
+
+func (x *ProtocolStats) GetBucketBounds() []float64 {
+	if x != nil {
+		return x.BucketBounds
+	}
+	return nil
+}
+
+func (x *ProtocolStats) GetBucketCounts() []uint64 {
+	if x != nil {
+		return x.BucketCounts
+	}
+	return nil
+}
+
+type ReasonCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who has counted: "calls", "auth.jwt", "limit api", "shed", "websocket", "connections".
+	What          string `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Count         uint64 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReasonCount) Reset() {
+	*x = ReasonCount{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReasonCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReasonCount) ProtoMessage() {}
+
+func (x *ReasonCount) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReasonCount.ProtoReflect.Descriptor instead.
+func (*ReasonCount) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ReasonCount) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *ReasonCount) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReasonCount) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type Reload struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Ok    bool                   `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	// What was wrong; "" if nothing.
+	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reload) Reset() {
+	*x = Reload{}
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reload) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reload) ProtoMessage() {}
+
+func (x *Reload) ProtoReflect() protoreflect.Message {
+	mi := &file_oneport_admin_v1_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reload.ProtoReflect.Descriptor instead.
+func (*Reload) Descriptor() ([]byte, []int) {
+	return file_oneport_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Reload) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Reload) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *Reload) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_oneport_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_oneport_admin_v1_admin_proto_rawDesc = "" +
@@ -3144,7 +3616,53 @@ const file_oneport_admin_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x10\n" +
 	"\x03red\x18\x03 \x01(\bR\x03red\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text2\xe4\t\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"\x11\n" +
+	"\x0fGetStatsRequest\"A\n" +
+	"\x10GetStatsResponse\x12-\n" +
+	"\x05stats\x18\x01 \x01(\v2\x17.oneport.admin.v1.StatsR\x05stats\"\xf6\x05\n" +
+	"\x05Stats\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x124\n" +
+	"\astarted\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12=\n" +
+	"\tprotocols\x18\x04 \x03(\v2\x1f.oneport.admin.v1.ProtocolStatsR\tprotocols\x12a\n" +
+	"\x14connections_by_state\x18\x05 \x03(\v2/.oneport.admin.v1.Stats.ConnectionsByStateEntryR\x12connectionsByState\x129\n" +
+	"\brefusals\x18\x06 \x03(\v2\x1d.oneport.admin.v1.ReasonCountR\brefusals\x12N\n" +
+	"\x13connection_outcomes\x18\a \x03(\v2\x1d.oneport.admin.v1.ReasonCountR\x12connectionOutcomes\x12\x1d\n" +
+	"\n" +
+	"bytes_read\x18\b \x01(\x04R\tbytesRead\x12#\n" +
+	"\rbytes_written\x18\t \x01(\x04R\fbytesWritten\x129\n" +
+	"\vlast_reload\x18\n" +
+	" \x01(\v2\x18.oneport.admin.v1.ReloadR\n" +
+	"lastReload\x12\x1a\n" +
+	"\bdraining\x18\v \x01(\bR\bdraining\x12!\n" +
+	"\fmemory_bytes\x18\f \x01(\x04R\vmemoryBytes\x12\x1f\n" +
+	"\vcpu_seconds\x18\r \x01(\x01R\n" +
+	"cpuSeconds\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\x0e \x01(\rR\n" +
+	"goroutines\x1aE\n" +
+	"\x17ConnectionsByStateEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x84\x02\n" +
+	"\rProtocolStats\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x14\n" +
+	"\x05calls\x18\x02 \x01(\x04R\x05calls\x12\x16\n" +
+	"\x06errors\x18\x03 \x01(\x04R\x06errors\x12\x1b\n" +
+	"\tin_flight\x18\x04 \x01(\x04R\binFlight\x12\x1f\n" +
+	"\vmessages_in\x18\x05 \x01(\x04R\n" +
+	"messagesIn\x12!\n" +
+	"\fmessages_out\x18\x06 \x01(\x04R\vmessagesOut\x12#\n" +
+	"\rbucket_bounds\x18\a \x03(\x01R\fbucketBounds\x12#\n" +
+	"\rbucket_counts\x18\b \x03(\x04R\fbucketCounts\"O\n" +
+	"\vReasonCount\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\"X\n" +
+	"\x06Reload\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text2\xb7\n" +
+	"\n" +
 	"\x05Admin\x12f\n" +
 	"\x0fListConnections\x12(.oneport.admin.v1.ListConnectionsRequest\x1a).oneport.admin.v1.ListConnectionsResponse\x12k\n" +
 	"\x10WatchConnections\x12).oneport.admin.v1.WatchConnectionsRequest\x1a*.oneport.admin.v1.WatchConnectionsResponse0\x01\x12E\n" +
@@ -3161,7 +3679,8 @@ const file_oneport_admin_v1_admin_proto_rawDesc = "" +
 	"\x05Drain\x12\x1e.oneport.admin.v1.DrainRequest\x1a\x1f.oneport.admin.v1.DrainResponse\x12Z\n" +
 	"\vGetLogLevel\x12$.oneport.admin.v1.GetLogLevelRequest\x1a%.oneport.admin.v1.GetLogLevelResponse\x12Z\n" +
 	"\vSetLogLevel\x12$.oneport.admin.v1.SetLogLevelRequest\x1a%.oneport.admin.v1.SetLogLevelResponse\x12T\n" +
-	"\tGetHealth\x12\".oneport.admin.v1.GetHealthRequest\x1a#.oneport.admin.v1.GetHealthResponseB@Z>github.com/oneport-edge/oneport/proto/oneport/admin/v1;adminv1b\x06proto3"
+	"\tGetHealth\x12\".oneport.admin.v1.GetHealthRequest\x1a#.oneport.admin.v1.GetHealthResponse\x12Q\n" +
+	"\bGetStats\x12!.oneport.admin.v1.GetStatsRequest\x1a\".oneport.admin.v1.GetStatsResponseB@Z>github.com/oneport-edge/oneport/proto/oneport/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_oneport_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -3175,7 +3694,7 @@ func file_oneport_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_oneport_admin_v1_admin_proto_rawDescData
 }
 
-var file_oneport_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_oneport_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_oneport_admin_v1_admin_proto_goTypes = []any{
 	(*Filter)(nil),                   // 0: oneport.admin.v1.Filter
 	(*ListConnectionsRequest)(nil),   // 1: oneport.admin.v1.ListConnectionsRequest
@@ -3222,39 +3741,46 @@ var file_oneport_admin_v1_admin_proto_goTypes = []any{
 	(*GetHealthRequest)(nil),         // 42: oneport.admin.v1.GetHealthRequest
 	(*GetHealthResponse)(nil),        // 43: oneport.admin.v1.GetHealthResponse
 	(*Check)(nil),                    // 44: oneport.admin.v1.Check
-	nil,                              // 45: oneport.admin.v1.ListLimitsResponse.EndedEntry
-	nil,                              // 46: oneport.admin.v1.Limit.CallsEntry
-	(*durationpb.Duration)(nil),      // 47: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 48: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),          // 49: google.protobuf.Struct
+	(*GetStatsRequest)(nil),          // 45: oneport.admin.v1.GetStatsRequest
+	(*GetStatsResponse)(nil),         // 46: oneport.admin.v1.GetStatsResponse
+	(*Stats)(nil),                    // 47: oneport.admin.v1.Stats
+	(*ProtocolStats)(nil),            // 48: oneport.admin.v1.ProtocolStats
+	(*ReasonCount)(nil),              // 49: oneport.admin.v1.ReasonCount
+	(*Reload)(nil),                   // 50: oneport.admin.v1.Reload
+	nil,                              // 51: oneport.admin.v1.ListLimitsResponse.EndedEntry
+	nil,                              // 52: oneport.admin.v1.Limit.CallsEntry
+	nil,                              // 53: oneport.admin.v1.Stats.ConnectionsByStateEntry
+	(*durationpb.Duration)(nil),      // 54: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 55: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),          // 56: google.protobuf.Struct
 }
 var file_oneport_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: oneport.admin.v1.ListConnectionsRequest.filter:type_name -> oneport.admin.v1.Filter
 	5,  // 1: oneport.admin.v1.ListConnectionsResponse.connections:type_name -> oneport.admin.v1.Connection
 	0,  // 2: oneport.admin.v1.WatchConnectionsRequest.filter:type_name -> oneport.admin.v1.Filter
-	47, // 3: oneport.admin.v1.WatchConnectionsRequest.every:type_name -> google.protobuf.Duration
+	54, // 3: oneport.admin.v1.WatchConnectionsRequest.every:type_name -> google.protobuf.Duration
 	5,  // 4: oneport.admin.v1.WatchConnectionsResponse.connections:type_name -> oneport.admin.v1.Connection
-	48, // 5: oneport.admin.v1.Connection.accepted:type_name -> google.protobuf.Timestamp
-	48, // 6: oneport.admin.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	55, // 5: oneport.admin.v1.Connection.accepted:type_name -> google.protobuf.Timestamp
+	55, // 6: oneport.admin.v1.Connection.since:type_name -> google.protobuf.Timestamp
 	6,  // 7: oneport.admin.v1.Connection.tls:type_name -> oneport.admin.v1.TLS
 	7,  // 8: oneport.admin.v1.Connection.calls:type_name -> oneport.admin.v1.Call
 	8,  // 9: oneport.admin.v1.Call.identity:type_name -> oneport.admin.v1.Identity
-	48, // 10: oneport.admin.v1.Call.started:type_name -> google.protobuf.Timestamp
-	48, // 11: oneport.admin.v1.Identity.expires:type_name -> google.protobuf.Timestamp
+	55, // 10: oneport.admin.v1.Call.started:type_name -> google.protobuf.Timestamp
+	55, // 11: oneport.admin.v1.Identity.expires:type_name -> google.protobuf.Timestamp
 	10, // 12: oneport.admin.v1.KillRequest.identity:type_name -> oneport.admin.v1.KillIdentity
-	47, // 13: oneport.admin.v1.KillRequest.revoke:type_name -> google.protobuf.Duration
+	54, // 13: oneport.admin.v1.KillRequest.revoke:type_name -> google.protobuf.Duration
 	14, // 14: oneport.admin.v1.ListRoutesResponse.routes:type_name -> oneport.admin.v1.Route
 	15, // 15: oneport.admin.v1.Route.to:type_name -> oneport.admin.v1.Share
 	18, // 16: oneport.admin.v1.ListUpstreamsResponse.upstreams:type_name -> oneport.admin.v1.Upstream
 	19, // 17: oneport.admin.v1.Upstream.servers:type_name -> oneport.admin.v1.Server
 	22, // 18: oneport.admin.v1.ListCertificatesResponse.certificates:type_name -> oneport.admin.v1.Certificate
-	48, // 19: oneport.admin.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
-	48, // 20: oneport.admin.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	45, // 21: oneport.admin.v1.ListLimitsResponse.ended:type_name -> oneport.admin.v1.ListLimitsResponse.EndedEntry
+	55, // 19: oneport.admin.v1.Certificate.not_before:type_name -> google.protobuf.Timestamp
+	55, // 20: oneport.admin.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	51, // 21: oneport.admin.v1.ListLimitsResponse.ended:type_name -> oneport.admin.v1.ListLimitsResponse.EndedEntry
 	25, // 22: oneport.admin.v1.ListLimitsResponse.limits:type_name -> oneport.admin.v1.Limit
-	46, // 23: oneport.admin.v1.Limit.calls:type_name -> oneport.admin.v1.Limit.CallsEntry
-	49, // 24: oneport.admin.v1.GetConfigResponse.config:type_name -> google.protobuf.Struct
-	48, // 25: oneport.admin.v1.GetConfigResponse.last:type_name -> google.protobuf.Timestamp
+	52, // 23: oneport.admin.v1.Limit.calls:type_name -> oneport.admin.v1.Limit.CallsEntry
+	56, // 24: oneport.admin.v1.GetConfigResponse.config:type_name -> google.protobuf.Struct
+	55, // 25: oneport.admin.v1.GetConfigResponse.last:type_name -> google.protobuf.Timestamp
 	32, // 26: oneport.admin.v1.PlanResponse.problems:type_name -> oneport.admin.v1.Problem
 	33, // 27: oneport.admin.v1.PlanResponse.plan:type_name -> oneport.admin.v1.Plan
 	32, // 28: oneport.admin.v1.ReloadResponse.problems:type_name -> oneport.admin.v1.Problem
@@ -3263,39 +3789,50 @@ var file_oneport_admin_v1_admin_proto_depIdxs = []int32{
 	34, // 31: oneport.admin.v1.Plan.routes:type_name -> oneport.admin.v1.Changes
 	35, // 32: oneport.admin.v1.Changes.changed:type_name -> oneport.admin.v1.Change
 	44, // 33: oneport.admin.v1.GetHealthResponse.checks:type_name -> oneport.admin.v1.Check
-	1,  // 34: oneport.admin.v1.Admin.ListConnections:input_type -> oneport.admin.v1.ListConnectionsRequest
-	3,  // 35: oneport.admin.v1.Admin.WatchConnections:input_type -> oneport.admin.v1.WatchConnectionsRequest
-	9,  // 36: oneport.admin.v1.Admin.Kill:input_type -> oneport.admin.v1.KillRequest
-	12, // 37: oneport.admin.v1.Admin.ListRoutes:input_type -> oneport.admin.v1.ListRoutesRequest
-	16, // 38: oneport.admin.v1.Admin.ListUpstreams:input_type -> oneport.admin.v1.ListUpstreamsRequest
-	20, // 39: oneport.admin.v1.Admin.ListCertificates:input_type -> oneport.admin.v1.ListCertificatesRequest
-	23, // 40: oneport.admin.v1.Admin.ListLimits:input_type -> oneport.admin.v1.ListLimitsRequest
-	26, // 41: oneport.admin.v1.Admin.GetConfig:input_type -> oneport.admin.v1.GetConfigRequest
-	28, // 42: oneport.admin.v1.Admin.Plan:input_type -> oneport.admin.v1.PlanRequest
-	30, // 43: oneport.admin.v1.Admin.Reload:input_type -> oneport.admin.v1.ReloadRequest
-	36, // 44: oneport.admin.v1.Admin.Drain:input_type -> oneport.admin.v1.DrainRequest
-	38, // 45: oneport.admin.v1.Admin.GetLogLevel:input_type -> oneport.admin.v1.GetLogLevelRequest
-	40, // 46: oneport.admin.v1.Admin.SetLogLevel:input_type -> oneport.admin.v1.SetLogLevelRequest
-	42, // 47: oneport.admin.v1.Admin.GetHealth:input_type -> oneport.admin.v1.GetHealthRequest
-	2,  // 48: oneport.admin.v1.Admin.ListConnections:output_type -> oneport.admin.v1.ListConnectionsResponse
-	4,  // 49: oneport.admin.v1.Admin.WatchConnections:output_type -> oneport.admin.v1.WatchConnectionsResponse
-	11, // 50: oneport.admin.v1.Admin.Kill:output_type -> oneport.admin.v1.KillResponse
-	13, // 51: oneport.admin.v1.Admin.ListRoutes:output_type -> oneport.admin.v1.ListRoutesResponse
-	17, // 52: oneport.admin.v1.Admin.ListUpstreams:output_type -> oneport.admin.v1.ListUpstreamsResponse
-	21, // 53: oneport.admin.v1.Admin.ListCertificates:output_type -> oneport.admin.v1.ListCertificatesResponse
-	24, // 54: oneport.admin.v1.Admin.ListLimits:output_type -> oneport.admin.v1.ListLimitsResponse
-	27, // 55: oneport.admin.v1.Admin.GetConfig:output_type -> oneport.admin.v1.GetConfigResponse
-	29, // 56: oneport.admin.v1.Admin.Plan:output_type -> oneport.admin.v1.PlanResponse
-	31, // 57: oneport.admin.v1.Admin.Reload:output_type -> oneport.admin.v1.ReloadResponse
-	37, // 58: oneport.admin.v1.Admin.Drain:output_type -> oneport.admin.v1.DrainResponse
-	39, // 59: oneport.admin.v1.Admin.GetLogLevel:output_type -> oneport.admin.v1.GetLogLevelResponse
-	41, // 60: oneport.admin.v1.Admin.SetLogLevel:output_type -> oneport.admin.v1.SetLogLevelResponse
-	43, // 61: oneport.admin.v1.Admin.GetHealth:output_type -> oneport.admin.v1.GetHealthResponse
-	48, // [48:62] is the sub-list for method output_type
-	34, // [34:48] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	47, // 34: oneport.admin.v1.GetStatsResponse.stats:type_name -> oneport.admin.v1.Stats
+	55, // 35: oneport.admin.v1.Stats.at:type_name -> google.protobuf.Timestamp
+	55, // 36: oneport.admin.v1.Stats.started:type_name -> google.protobuf.Timestamp
+	48, // 37: oneport.admin.v1.Stats.protocols:type_name -> oneport.admin.v1.ProtocolStats
+	53, // 38: oneport.admin.v1.Stats.connections_by_state:type_name -> oneport.admin.v1.Stats.ConnectionsByStateEntry
+	49, // 39: oneport.admin.v1.Stats.refusals:type_name -> oneport.admin.v1.ReasonCount
+	49, // 40: oneport.admin.v1.Stats.connection_outcomes:type_name -> oneport.admin.v1.ReasonCount
+	50, // 41: oneport.admin.v1.Stats.last_reload:type_name -> oneport.admin.v1.Reload
+	55, // 42: oneport.admin.v1.Reload.at:type_name -> google.protobuf.Timestamp
+	1,  // 43: oneport.admin.v1.Admin.ListConnections:input_type -> oneport.admin.v1.ListConnectionsRequest
+	3,  // 44: oneport.admin.v1.Admin.WatchConnections:input_type -> oneport.admin.v1.WatchConnectionsRequest
+	9,  // 45: oneport.admin.v1.Admin.Kill:input_type -> oneport.admin.v1.KillRequest
+	12, // 46: oneport.admin.v1.Admin.ListRoutes:input_type -> oneport.admin.v1.ListRoutesRequest
+	16, // 47: oneport.admin.v1.Admin.ListUpstreams:input_type -> oneport.admin.v1.ListUpstreamsRequest
+	20, // 48: oneport.admin.v1.Admin.ListCertificates:input_type -> oneport.admin.v1.ListCertificatesRequest
+	23, // 49: oneport.admin.v1.Admin.ListLimits:input_type -> oneport.admin.v1.ListLimitsRequest
+	26, // 50: oneport.admin.v1.Admin.GetConfig:input_type -> oneport.admin.v1.GetConfigRequest
+	28, // 51: oneport.admin.v1.Admin.Plan:input_type -> oneport.admin.v1.PlanRequest
+	30, // 52: oneport.admin.v1.Admin.Reload:input_type -> oneport.admin.v1.ReloadRequest
+	36, // 53: oneport.admin.v1.Admin.Drain:input_type -> oneport.admin.v1.DrainRequest
+	38, // 54: oneport.admin.v1.Admin.GetLogLevel:input_type -> oneport.admin.v1.GetLogLevelRequest
+	40, // 55: oneport.admin.v1.Admin.SetLogLevel:input_type -> oneport.admin.v1.SetLogLevelRequest
+	42, // 56: oneport.admin.v1.Admin.GetHealth:input_type -> oneport.admin.v1.GetHealthRequest
+	45, // 57: oneport.admin.v1.Admin.GetStats:input_type -> oneport.admin.v1.GetStatsRequest
+	2,  // 58: oneport.admin.v1.Admin.ListConnections:output_type -> oneport.admin.v1.ListConnectionsResponse
+	4,  // 59: oneport.admin.v1.Admin.WatchConnections:output_type -> oneport.admin.v1.WatchConnectionsResponse
+	11, // 60: oneport.admin.v1.Admin.Kill:output_type -> oneport.admin.v1.KillResponse
+	13, // 61: oneport.admin.v1.Admin.ListRoutes:output_type -> oneport.admin.v1.ListRoutesResponse
+	17, // 62: oneport.admin.v1.Admin.ListUpstreams:output_type -> oneport.admin.v1.ListUpstreamsResponse
+	21, // 63: oneport.admin.v1.Admin.ListCertificates:output_type -> oneport.admin.v1.ListCertificatesResponse
+	24, // 64: oneport.admin.v1.Admin.ListLimits:output_type -> oneport.admin.v1.ListLimitsResponse
+	27, // 65: oneport.admin.v1.Admin.GetConfig:output_type -> oneport.admin.v1.GetConfigResponse
+	29, // 66: oneport.admin.v1.Admin.Plan:output_type -> oneport.admin.v1.PlanResponse
+	31, // 67: oneport.admin.v1.Admin.Reload:output_type -> oneport.admin.v1.ReloadResponse
+	37, // 68: oneport.admin.v1.Admin.Drain:output_type -> oneport.admin.v1.DrainResponse
+	39, // 69: oneport.admin.v1.Admin.GetLogLevel:output_type -> oneport.admin.v1.GetLogLevelResponse
+	41, // 70: oneport.admin.v1.Admin.SetLogLevel:output_type -> oneport.admin.v1.SetLogLevelResponse
+	43, // 71: oneport.admin.v1.Admin.GetHealth:output_type -> oneport.admin.v1.GetHealthResponse
+	46, // 72: oneport.admin.v1.Admin.GetStats:output_type -> oneport.admin.v1.GetStatsResponse
+	58, // [58:73] is the sub-list for method output_type
+	43, // [43:58] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_oneport_admin_v1_admin_proto_init() }
@@ -3314,7 +3851,7 @@ func file_oneport_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_oneport_admin_v1_admin_proto_rawDesc), len(file_oneport_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   47,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,7 @@ const (
 	Admin_GetLogLevel_FullMethodName      = "/oneport.admin.v1.Admin/GetLogLevel"
 	Admin_SetLogLevel_FullMethodName      = "/oneport.admin.v1.Admin/SetLogLevel"
 	Admin_GetHealth_FullMethodName        = "/oneport.admin.v1.Admin/GetHealth"
+	Admin_GetStats_FullMethodName         = "/oneport.admin.v1.Admin/GetStats"
 )
 
 // AdminClient is the client API for Admin service.
@@ -89,6 +90,9 @@ type AdminClient interface {
 	// GetHealth says whether the port is ready, and why not: what /readyz?verbose shows.
 	// GET /api/v1/health
 	GetHealth(ctx context.Context, in *GetHealthRequest, opts ...grpc.CallOption) (*GetHealthResponse, error)
+	// GetStats gives what has been counted since the start, for those who ask again and
+	// again and look at the differences. GET /api/v1/stats
+	GetStats(ctx context.Context, in *GetStatsRequest, opts ...grpc.CallOption) (*GetStatsResponse, error)
 }
 
 type adminClient struct {
@@ -248,6 +252,16 @@ func (c *adminClient) GetHealth(ctx context.Context, in *GetHealthRequest, opts 
 	return out, nil
 }
 
+func (c *adminClient) GetStats(ctx context.Context, in *GetStatsRequest, opts ...grpc.CallOption) (*GetStatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStatsResponse)
+	err := c.cc.Invoke(ctx, Admin_GetStats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -299,6 +313,9 @@ type AdminServer interface {
 	// GetHealth says whether the port is ready, and why not: what /readyz?verbose shows.
 	// GET /api/v1/health
 	GetHealth(context.Context, *GetHealthRequest) (*GetHealthResponse, error)
+	// GetStats gives what has been counted since the start, for those who ask again and
+	// again and look at the differences. GET /api/v1/stats
+	GetStats(context.Context, *GetStatsRequest) (*GetStatsResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -350,6 +367,9 @@ func (UnimplementedAdminServer) SetLogLevel(context.Context, *SetLogLevelRequest
 }
 func (UnimplementedAdminServer) GetHealth(context.Context, *GetHealthRequest) (*GetHealthResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHealth not implemented")
+}
+func (UnimplementedAdminServer) GetStats(context.Context, *GetStatsRequest) (*GetStatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStats not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -617,6 +637,24 @@ func _Admin_GetHealth_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_GetStats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).GetStats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_GetStats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).GetStats(ctx, req.(*GetStatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -675,6 +713,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetHealth",
 			Handler:    _Admin_GetHealth_Handler,
+		},
+		{
+			MethodName: "GetStats",
+			Handler:    _Admin_GetStats_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
