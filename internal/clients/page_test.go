@@ -203,7 +203,7 @@ func (p *paged) traffic(ctx context.Context, t *testing.T, done *sync.WaitGroup)
 		t.Fatal("no CA", err)
 	}
 	trust := &tls.Config{RootCAs: roots, ServerName: "localhost"}
-	rest := &http.Client{Transport: &http.Transport{TLSClientConfig: trust, ForceAttemptHTTP2: true}, Timeout: 2 * time.Second}
+	rest := &http.Client{Transport: &http.Transport{TLSClientConfig: trust.Clone(), ForceAttemptHTTP2: true}, Timeout: 2 * time.Second}
 	get := func(path, user string) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+p.addr+path, http.NoBody)
 		if err != nil {
@@ -251,14 +251,14 @@ func (p *paged) traffic(ctx context.Context, t *testing.T, done *sync.WaitGroup)
 			pause(ctx, 100*time.Millisecond)
 		}
 	})
-	dialer := &websocket.Dialer{TLSClientConfig: trust, HandshakeTimeout: 5 * time.Second}
+	dialer := &websocket.Dialer{TLSClientConfig: trust.Clone(), HandshakeTimeout: 5 * time.Second}
 	for i, user := range []string{"alice", "bob", "bob", "carol", "carol", "carol"} {
 		c, _, err := dialer.DialContext(ctx, "wss://"+p.addr+"/ws", http.Header{"Authorization": {"Bearer " + p.tokens[user]}})
 		if err != nil {
 			t.Fatal(err)
 		}
+		context.AfterFunc(ctx, func() { _ = c.Close() })
 		done.Go(func() {
-			defer c.Close()
 			for {
 				if _, _, err := c.ReadMessage(); err != nil {
 					if user == "alice" {
@@ -268,6 +268,9 @@ func (p *paged) traffic(ctx context.Context, t *testing.T, done *sync.WaitGroup)
 				}
 			}
 		})
+		if i == 5 {
+			return // a quiet one: it is pinged
+		}
 		repeat(ctx, done, time.Duration(20+10*i)*time.Millisecond, func() { _ = c.WriteMessage(websocket.TextMessage, []byte("hello")) })
 	}
 }

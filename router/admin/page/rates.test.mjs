@@ -127,7 +127,7 @@ test('words of a filter', () => {
 })
 
 test('numbers are short', () => {
-  assert.deepEqual([0, 12, 9999, 12_345, 123_456, 999_990, 1_234_567].map(fmt.count), ['0', '12', '9,999', '12.3k', '123k', '1.0M', '1.2M'])
+  assert.deepEqual([0, 12, 9999, 12_345, 123_456, 999_990, 1_234_567].map(fmt.count), ['0', '12', '9,999', '12,345', '123k', '1.0M', '1.2M'])
   assert.deepEqual([null, 0, 0.01, 0.5, 9.94, 120.4].map(fmt.perSecond), ['–', '0', '<0.1', '0.5', '9.9', '120'])
   assert.deepEqual([null, 0.00005, 0.00042, 0.0042, 0.042, 1.26, 42, 300].map(fmt.seconds), ['–', '50 µs', '0.42 ms', '4.2 ms', '42 ms', '1.3 s', '42 s', '5m 0s'])
   assert.deepEqual([0, 1023, 1024, 1_500_000, 5e9].map(fmt.bytes), ['0 B', '1023 B', '1.0 KiB', '1.4 MiB', '4.7 GiB'])

@@ -156,7 +156,7 @@ function names() {
 
 function hints() {
   if (now.routes === null || !samples.last) return
-  for (const card of cards) card.help(card.now?.total === 0 ? tries(card.protocol, now.listener, now.routes) : null)
+  for (const card of cards) card.help(card.now?.total === 0 ? tries(card.protocol, now.listener ?? now.config?.config?.listen?.[0]?.address, now.routes) : null)
 }
 
 function render() {

@@ -138,15 +138,17 @@ export function cards(el) {
 // are those of the API, null if nobody has said.
 export function tries(protocol, addr, routes) {
   const kind = { http: 'path', grpc: 'grpc', websocket: 'websocket' }[protocol]
-  const route = routes?.find((r) => r[kind])
+  const mine = (routes ?? []).filter((r) => r[kind])
+  const route = mine.find((r) => !r.auth?.length) ?? mine[0]
+  const auth = (option) => (route?.auth?.length ? ` ${option} "authorization: Bearer $TOKEN"` : '')
   if (routes?.length && !route) return [h('p', {}, `No route takes ${titles[protocol]}.`), h('p', { class: 'muted' }, 'Such calls are refused: 404, or UNIMPLEMENTED.')]
   const port = addr?.split(':').at(-1) ?? 'PORT'
   const host = `localhost:${port}`
   const path = route?.[kind] ?? { http: '/api/hello', websocket: '/ws' }[protocol]
   const what = {
-    http: `curl --cacert certs/dev/ca.crt https://${host}${path}`,
-    grpc: `grpcurl -cacert certs/dev/ca.crt ${host} list`,
-    websocket: `npx wscat --ca certs/dev/ca.crt -c wss://${host}${path}`,
+    http: `curl --cacert certs/dev/ca.crt${auth('-H')} https://${host}${path}`,
+    grpc: `grpcurl -cacert certs/dev/ca.crt${auth('-H')} ${host} list`,
+    websocket: `npx wscat --ca certs/dev/ca.crt${auth('-H')} -c wss://${host}${path}`,
   }[protocol]
   return [h('p', {}, `No ${titles[protocol]} yet. Try`), h('code', { tabindex: 0 }, what)]
 }

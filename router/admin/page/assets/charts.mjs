@@ -10,6 +10,16 @@ function color(name) {
   return getComputedStyle(probe).color
 }
 
+// within is the time that is shown: all there is, but at least a minute and at most span seconds.
+const within = (min, max, span) => [max - Math.min(span, Math.max(60, max - min)), max]
+
+// powers of ten of an axis: uPlot would draw nine lines between two of them.
+function powers(_, __, min, max) {
+  const list = []
+  for (let e = Math.ceil(Math.log10(min) - 1e-9); e <= Math.log10(max) + 1e-9; e++) list.push(10 ** e)
+  return list
+}
+
 const all = new Set()
 const sync = uPlot.sync('time')
 
@@ -31,14 +41,14 @@ export function chart(el, { height, lines, format, log = false, span, label }) {
         y: false,
       },
       scales: {
-        x: { time: true, range: (_, __, max) => [(max ?? Date.now() / 1000) - span, max ?? Date.now() / 1000] },
+        x: { time: true, range: (_, min, max) => within(min ?? Date.now() / 1000, max ?? Date.now() / 1000, span) },
         y: log
           ? { distr: 3, range: (u, min, max) => (min === null || min === undefined ? [1e-3, 1] : uPlot.rangeLog(Math.max(min, 1e-5), Math.max(max, 1e-4), 10, true)) }
           : { range: (u, min, max) => [0, Math.max(1, (max ?? 1) * 1.15)] },
       },
       axes: [
         { ...axis, size: 20, space: 70, values: (_, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' })) },
-        { ...axis, size: 50, gap: 4, space: 26, values: (_, list) => list.map((v) => (v === null ? '' : format(v))) },
+        { ...axis, size: 50, gap: 4, space: 26, ...(log && { splits: powers }), values: (_, list) => list.map((v) => (v === null ? '' : format(v))) },
       ],
       series: [
         {},

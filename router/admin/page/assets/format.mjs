@@ -1,9 +1,9 @@
 // Numbers, sizes and times as people read them.
 
-// count is 12, 1,234, 56.7k or 1.2M.
+// count is 12, 1,234, 56,789, 123k or 1.2M.
 export function count(n) {
   if (n === null || n === undefined || Number.isNaN(n)) return '–'
-  if (n < 10_000) return Math.round(n).toLocaleString('en')
+  if (n < 100_000) return Math.round(n).toLocaleString('en')
   for (const [unit, size] of [['G', 1e9], ['M', 1e6], ['k', 1e3]]) {
     if (n >= size * 0.9995) return `${(n / size).toFixed(n < size * 99.95 ? 1 : 0)}${unit}`
   }

@@ -129,15 +129,19 @@ export function refusals(samples) {
         'tbody',
         {},
         list.map((r) =>
-          h('tr', { class: r.rate > 0 ? 'hot' : '' }, h('td', {}, r.what), h('td', {}, r.reason), h('td', { class: 'num' }, fmt.perSecond(r.rate)), h('td', { class: 'num' }, fmt.count(r.count))),
+          r.head ? h('tr', { class: 'head' }, h('td', { colSpan: 4 }, r.head)) :
+          h('tr', { class: r.what === 'calls' ? (r.rate > 0 ? 'hot' : '') : 'of' }, h('td', {}, r.what), h('td', {}, r.reason), h('td', { class: 'num' }, fmt.perSecond(r.rate)), h('td', { class: 'num' }, fmt.count(r.count))),
         ),
       ),
     )
-  const most = 8
+  const most = 6
+  const calls = rows.filter((r) => r.what === 'calls').slice(0, most)
+  const others = rows.filter((r) => r.what !== 'calls').slice(0, most) // they say it more precisely
+  const list = [...calls, ...(calls.length && others.length ? [{ head: 'more precisely' }] : []), ...others]
   replace(
     $('refusals'),
-    rows.length ? table(rows.slice(0, most)) : none('Nothing has been refused.'),
-    rows.length > most && h('p', { class: 'muted' }, `and ${rows.length - most} reasons more`),
+    rows.length ? table(list) : none('Nothing has been refused.'),
+    rows.length > calls.length + others.length && h('p', { class: 'muted' }, `and ${rows.length - calls.length - others.length} reasons more`),
   )
 }
 
@@ -205,7 +209,7 @@ export function reload(config, sample) {
   const problem = config.last_error || (sample?.reload && !sample.reload.ok ? sample.reload.text : '')
   replace(
     $('reload'),
-    h('p', { class: 'rowline' }, h('span', { class: 'name path', title: config.file }, config.file), tag(problem ? 'bad' : 'ok', problem ? 'failed' : 'in effect')),
+    h('p', { class: 'rowline' }, h('span', { class: 'name path', title: config.file }, h('bdi', {}, config.file)), tag(problem ? 'bad' : 'ok', problem ? 'failed' : 'in effect')),
     problem && h('pre', { class: 'problem' }, problem),
     problem && h('p', { class: 'muted' }, 'What was in effect before still is.'),
     h('p', { class: 'muted' }, `loaded ${fmt.count(Number(config.loaded))}×, failed ${fmt.count(Number(config.failed))}×`),

@@ -1,5 +1,5 @@
 // The table of connections. The API filters, sorts and cuts; at most `most` rows are ever here.
-import { $, attr, h, say } from './dom.mjs'
+import { $, attr, h, replace, say } from './dom.mjs'
 import { parse, set } from './filter.mjs'
 import * as fmt from './format.mjs'
 import { time, titles } from './stats.mjs'
@@ -148,7 +148,8 @@ export class Table {
 
   empty() {
     const filtered = this.filter.says !== ''
-    $('empty').replaceChildren(
+    replace(
+      $('empty'),
       h('p', {}, filtered ? `No connection ${this.filter.says}.` : 'No connection is open.'),
       filtered && h('button', { type: 'button', onclick: () => { $('filter').value = ''; this.edited(); $('filter').focus() } }, 'Show all'),
     )
