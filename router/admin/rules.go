@@ -124,7 +124,8 @@ func foreign(call *protocols.Call) bool {
 // it asks for, with the token if that is needed.
 func still(call *protocols.Call) bool {
 	return call.Protocol == protocols.HTTP && (call.Method == http.MethodGet || call.Method == http.MethodHead) &&
-		len(call.Headers("Authorization")) == 0 && (call.Path == "/" || strings.HasPrefix(call.Path, page.Prefix))
+		len(call.Headers("Authorization")) == 0 &&
+		(call.Path == "/" || strings.HasPrefix(call.Path, page.Prefix) && !strings.Contains(call.Path, "..") && !strings.ContainsAny(call.Path, "%\\"))
 }
 
 // reads reports whether a call only looks. What it does not know does more.
