@@ -46,7 +46,6 @@ class Card {
     const own = `--${this.protocol}`
     const ws = this.protocol === 'websocket'
     this.ratePlot = chart(this.rates, {
-      height: 104,
       span,
       format: fmt.perSecond,
       label: (at) => this.point(at, null),
@@ -55,7 +54,6 @@ class Card {
         : [{ label: 'calls', color: own, fill: `${own}-fill` }, { label: 'errors', color: '--bad' }],
     })
     this.timePlot = chart(this.times, {
-      height: 104,
       span,
       format: fmt.seconds,
       log: true,

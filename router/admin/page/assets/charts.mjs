@@ -11,7 +11,10 @@ function color(name) {
 }
 
 // within is the time that is shown: all there is, but at least a minute and at most span seconds.
-const within = (min, max, span) => [max - Math.min(span, Math.max(60, max - min)), max]
+function within(times, span) {
+  const max = times.at(-1) ?? Date.now() / 1000
+  return [max - Math.min(span, Math.max(60, max - (times[0] ?? max))), max]
+}
 
 // powers of ten of an axis: uPlot would draw nine lines between two of them.
 function powers(_, __, min, max) {
@@ -24,13 +27,13 @@ const all = new Set()
 const sync = uPlot.sync('time')
 
 // chart draws lines over time: lines are { label, color, dash, fill, format }. span is how many seconds it shows.
-export function chart(el, { height, lines, format, log = false, span, label }) {
+export function chart(el, { lines, format, log = false, span, label }) {
   const stroke = (name) => () => color(name)
   const axis = { stroke: stroke('--muted'), font: '11px system-ui, sans-serif', ticks: { show: false }, grid: { stroke: stroke('--grid'), width: 1 } }
   const plot = new uPlot(
     {
       width: Math.max(120, el.clientWidth),
-      height,
+      height: el.clientHeight,
       pxAlign: false,
       padding: [6, 4, 0, 0],
       legend: { show: false },
@@ -41,7 +44,7 @@ export function chart(el, { height, lines, format, log = false, span, label }) {
         y: false,
       },
       scales: {
-        x: { time: true, range: (_, min, max) => within(min ?? Date.now() / 1000, max ?? Date.now() / 1000, span) },
+        x: { time: true, range: (u) => within(u.data?.[0] ?? [], span) },
         y: log
           ? { distr: 3, range: (u, min, max) => (min === null || min === undefined ? [1e-3, 1] : uPlot.rangeLog(Math.max(min, 1e-5), Math.max(max, 1e-4), 10, true)) }
           : { range: (u, min, max) => [0, Math.max(1, (max ?? 1) * 1.15)] },
@@ -77,7 +80,8 @@ export function chart(el, { height, lines, format, log = false, span, label }) {
   )
   plot.root.setAttribute('aria-hidden', 'true') // the numbers beside it say it
   const fit = new ResizeObserver(() => {
-    if (el.clientWidth > 0 && Math.abs(el.clientWidth - plot.width) > 1) plot.setSize({ width: el.clientWidth, height })
+    const { clientWidth: width, clientHeight: height } = el
+    if (width > 0 && (Math.abs(width - plot.width) > 1 || height !== plot.height)) plot.setSize({ width, height })
   })
   fit.observe(el)
   all.add(plot)

@@ -20,6 +20,7 @@ export class Table {
     this.changed = () => {}
     $('filter').addEventListener('input', () => this.edited())
     for (const field of ['protocol', 'state']) $(`pick-${field}`).addEventListener('change', (e) => this.pick(field, e.target.value))
+    $('scroll').addEventListener('scroll', () => this.scrolled(), { passive: true })
     $('pause').addEventListener('click', () => this.pause())
     $('more').addEventListener('click', () => {
       this.limit = Math.min(most, this.limit * 4)
@@ -107,6 +108,7 @@ export class Table {
   // show is given an answer of the API.
   show(answer, now = Date.now() / 1000) {
     this.list = answer.connections ?? []
+    this.at = now
     const total = Number(answer.total)
     const n = this.list.length
     say($('table-count'), total > n ? `${fmt.count(n)} of ${fmt.count(total)} shown` : fmt.count(total))
@@ -131,19 +133,40 @@ export class Table {
       row.tr.remove()
       this.rows.delete(id)
     }
+    const [from, to] = this.visible()
     let place = body.firstElementChild
-    for (const c of this.list) {
+    for (const [i, c] of this.list.entries()) {
       let row = this.rows.get(c.id)
-      if (!row) {
+      const made = !row
+      if (made) {
         row = makeRow(c.id)
         this.rows.set(c.id, row)
       }
       if (row.tr === place) place = place.nextElementSibling
       else body.insertBefore(row.tr, place)
-      fill(row, c, now)
+      if (made || (i >= from && i < to)) fill(row, c, now)
     }
     if (this.selected && !wanted.has(this.selected)) this.select(this.list[Math.min(Math.max(at, 0), this.list.length - 1)]?.id ?? null, focused !== null)
     else if (focused && document.activeElement === document.body) this.rows.get(focused)?.tr.focus({ preventScroll: true })
+  }
+
+  // visible is from where to where rows can be seen, and some before and after: to keep what nobody
+  // sees up to date costs the most of it all.
+  visible() {
+    const { scrollTop, clientHeight, scrollHeight } = $('scroll')
+    if (scrollHeight <= clientHeight + 1) return [0, Infinity]
+    const height = $('rows').firstElementChild?.offsetHeight || 30
+    return [Math.floor(scrollTop / height) - 20, Math.ceil((scrollTop + clientHeight) / height) + 20]
+  }
+
+  // scrolled brings those up to date that have come into sight.
+  scrolled() {
+    if (this.scrolling) return
+    this.scrolling = requestAnimationFrame(() => {
+      this.scrolling = 0
+      const [from, to] = this.visible()
+      for (const c of this.list.slice(Math.max(from, 0), to)) fill(this.rows.get(c.id), c, this.at)
+    })
   }
 
   empty() {
