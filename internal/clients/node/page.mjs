@@ -175,7 +175,7 @@ await step('a server that is gone is seen within seconds', async () => {
   const since = Date.now()
   await until('#attention', /Upstream app is down/)
   console.log(`      ${Date.now() - since} ms after its end`)
-  await until('#attention', /of REST calls fail/)
+  await until('#attention', /REST calls fail/)
   await until('#state', /serving, with problems/)
   await page.waitForTimeout(3000) // for charts to show it
   await shots('outage')

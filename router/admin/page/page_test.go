@@ -2,6 +2,7 @@ package page_test
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -15,9 +16,7 @@ import (
 func get(t *testing.T, path string, header http.Header) (*http.Response, string) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody)
-	for k, v := range header {
-		r.Header[k] = v
-	}
+	maps.Copy(r.Header, header)
 	w := httptest.NewRecorder()
 	page.Handler().ServeHTTP(w, r)
 	body, err := io.ReadAll(w.Result().Body)
@@ -86,7 +85,7 @@ func TestPolicyIsStrict(t *testing.T) {
 
 func TestPageIsNotSentTwice(t *testing.T) {
 	res, _ := get(t, "/", nil)
-	again, body := get(t, "/", http.Header{"If-None-Match": {res.Header.Get("Etag")}})
+	again, body := get(t, "/", http.Header{"If-None-Match": {res.Header.Get("ETag")}})
 	if again.StatusCode != http.StatusNotModified || body != "" {
 		t.Error(again.Status, len(body))
 	}

@@ -214,7 +214,10 @@ document.addEventListener('keydown', (e) => {
   if (e.ctrlKey || e.metaKey || e.altKey || dialogs.isOpen()) return
   const typed = e.target.closest('input, select, textarea')
   if (typed) {
-    if (e.key === 'Escape') typed.blur()
+    if (e.key === 'Escape') {
+      e.preventDefault() // a search field would lose its text
+      typed.blur()
+    }
     if (e.key === 'Enter' && typed.id === 'filter') table.move(1)
     return
   }

@@ -1,5 +1,5 @@
 // What needs somebody's attention, the worst first. It is why the page is opened.
-import { $, h, replace } from './dom.mjs'
+import { $, h, replace, say } from './dom.mjs'
 import * as fmt from './format.mjs'
 import { days } from './panels.mjs'
 import { titles } from './stats.mjs'
@@ -29,7 +29,7 @@ export function collect({ sample, health, upstreams, rates, certs, config, limit
     if (Number(up.waiting) > 0) warn(`Upstream ${up.name} is short of connections`, `${fmt.plural(Number(up.waiting), 'call')} waiting`)
   }
   for (const card of cards ?? []) {
-    if (card.broken >= 0.05) (card.broken >= 0.25 ? bad : warn)(`${fmt.percent(card.broken)} of ${titles[card.protocol]} calls fail`, `${fmt.perSecond(card.now.errors10)} errors/s`)
+    if (card.broken >= 0.05) (card.broken >= 0.25 ? bad : warn)(`${titles[card.protocol]} calls fail`, `${fmt.percent(card.broken)}, ${fmt.perSecond(card.now.errors)} errors/s`)
   }
   for (const c of certs ?? []) {
     if (c.tone === 'ok') continue
@@ -39,7 +39,7 @@ export function collect({ sample, health, upstreams, rates, certs, config, limit
   if (config?.last_error) bad('The last reload failed', `${config.last_error.split('\n')[0].slice(0, 160)}; what was in effect before still is`)
   const bound = Number(limits?.connections_bound ?? 0)
   const open = Number(limits?.connections ?? 0)
-  if (bound && open >= 0.8 * bound) (open >= 0.95 * bound ? bad : warn)(`${fmt.count(open)} of ${fmt.count(bound)} connections are open`, 'at the bound new ones are closed')
+  if (bound && open >= 0.8 * bound) (open >= 0.95 * bound ? bad : warn)('Near the bound of connections', `${fmt.count(open)} of ${fmt.count(bound)} are open; at the bound new ones are closed`)
   return list.sort((a, b) => (a.tone === b.tone ? 0 : a.tone === 'bad' ? -1 : 1))
 }
 
@@ -49,6 +49,8 @@ export function show(list) {
   const rows = list.slice(0, most).map((p) => h('li', { 'data-tone': p.tone }, h('b', {}, p.text), p.more && h('span', {}, p.more)))
   if (list.length > most) rows.push(h('li', { 'data-tone': 'warn' }, `and ${list.length - most} more`))
   replace($('attention'), rows.length ? rows : h('li', { 'data-tone': 'ok' }, 'Nothing needs attention.'))
+  // Numbers change each second: what is said aloud has none.
+  say($('attention-said'), list.length ? list.map((p) => p.text).join('; ') : 'Nothing needs attention.')
   const worst = list.filter((p) => p.tone === 'bad').length
   document.title = worst ? `(${worst}) oneport` : 'oneport'
 }

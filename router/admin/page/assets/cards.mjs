@@ -36,7 +36,7 @@ class Card {
       this.times,
       this.hint,
     )
-    this.rateTrack = new Track(ws ? 2 : 2, span * 2)
+    this.rateTrack = new Track(2, span * 2)
     this.timeTrack = new Track(3, span * 2)
     this.hover = null
   }
@@ -80,12 +80,12 @@ class Card {
     const times = quantiles.map(([, q]) => percentile(took, q))
     const chartTook = samples.histogram(10, of('took'), 1)
     const fresh = chartTook && chartTook.seconds <= 12 && sum(chartTook.counts) > 0
-    const lines = ws ? [rate('messagesIn', 3), rate('messagesOut', 3)] : [rate('calls', 3), rate('errors', 3)]
+    const lines = ws ? [rate('messagesIn', 3), rate('messagesOut', 3)] : [rate('calls', 3), rate('errors', 3) || null]
     this.rateTrack.add(last.at, ...lines)
     this.timeTrack.add(last.at, ...(fresh ? quantiles.map(([, q]) => percentile(chartTook, q)) : [null, null, null]))
     const calls = rate('calls', 5)
     const errors = rate('errors', 5)
-    this.now = { ...now, calls, errors, total: now.calls, lines, times, rate10: rate('calls', 10), errors10: rate('errors', 10) }
+    this.now = { ...now, calls, errors, total: now.calls, lines, times }
     this.ratePlot.setData(this.rateTrack.data)
     this.timePlot.setData(this.timeTrack.data)
     this.show()
@@ -94,7 +94,7 @@ class Card {
   // broken is a share of calls that went wrong, if there are enough to say so.
   get broken() {
     const n = this.now
-    return n && n.rate10 > 0.5 ? n.errors10 / n.rate10 : 0
+    return n && n.calls > 0.5 ? n.errors / n.calls : 0
   }
 
   show() {
@@ -108,8 +108,8 @@ class Card {
     say(this.flight, ws ? fmt.plural(n.inFlight, 'open session') : `${fmt.count(n.inFlight)} in flight`)
     say(this.second, ws ? `${fmt.perSecond(lines[0])} in, ${fmt.perSecond(lines[1])} out, ${fmt.perSecond(n.calls)} sessions ended/s` : `${fmt.count(n.total)} since the start`)
     say(this.when, at ? `at ${fmt.clock(new Date(at.at * 1000))}` : '')
-    const wrong = at && !ws ? lines[1] : n.errors
-    const share = at && !ws ? (lines[0] ? lines[1] / lines[0] : 0) : n.calls ? n.errors / n.calls : 0
+    const wrong = at && !ws ? (lines[1] ?? 0) : n.errors
+    const share = at && !ws ? (lines[0] ? (lines[1] ?? 0) / lines[0] : 0) : n.calls ? n.errors / n.calls : 0
     say(this.errors, wrong > 0 ? `${fmt.percent(share)} errors` : wrong === null ? '' : 'no errors')
     attr(this.errors, 'data-tone', wrong > 0 ? (share >= 0.05 ? 'bad' : 'warn') : 'none')
     const times = this.hover?.times?.values ?? n.times

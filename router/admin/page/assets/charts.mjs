@@ -50,7 +50,7 @@ export function chart(el, { lines, format, log = false, span, label }) {
           : { range: (u, min, max) => [0, Math.max(1, (max ?? 1) * 1.15)] },
       },
       axes: [
-        { ...axis, size: 20, space: 70, values: (_, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' })) },
+        { ...axis, size: 20, space: 70, values: (_, at, __, ___, step) => at.map((t) => new Date(t * 1000).toLocaleTimeString('en-GB').slice(0, step < 60 ? 8 : 5)) },
         { ...axis, size: 50, gap: 4, space: 26, ...(log && { splits: powers }), values: (_, list) => list.map((v) => (v === null ? '' : format(v))) },
       ],
       series: [

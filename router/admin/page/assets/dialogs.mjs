@@ -139,6 +139,7 @@ function chosen() {
   return choices[i]
 }
 $('kill-what').addEventListener('change', chosen)
+$('kill').addEventListener('input', () => ($('kill-problem').hidden = true))
 
 $('kill').querySelector('form').addEventListener('submit', async (e) => {
   e.preventDefault()
