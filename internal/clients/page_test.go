@@ -188,6 +188,17 @@ func (p *paged) do(ctx context.Context, t *testing.T, done *sync.WaitGroup, what
 		kill(p.edge)
 	case "start edge":
 		p.startEdge(t)
+	case "open edge": // to other machines, so that looking needs the token
+		kill(p.edge)
+		text, err := os.ReadFile(p.file)
+		if err == nil {
+			open := strings.Replace(string(text), `admin: { listen: "127.0.0.1:`, `admin: { plaintext: true, listen: "0.0.0.0:`, 1)
+			err = os.WriteFile(p.file, []byte(open), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.startEdge(t)
 	default:
 		t.Errorf("the script asks for %q", what)
 	}

@@ -36,12 +36,38 @@ const shot = (name, o = {}) => page.screenshot({ path: join(out, `page-${name}.p
 const until = (selector, pattern, timeout = 10_000) =>
   page.waitForFunction(([s, source]) => new RegExp(source).test(document.querySelector(s)?.innerText ?? ''), [selector, pattern.source], { timeout })
 const rows = () => page.locator('#rows tr').count()
+// contrast gives texts that are hard to read: below 4.5 to 1 (WCAG 2.2, 1.4.3).
+const contrast = () =>
+  page.evaluate(() => {
+    const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true })
+    const rgba = (color) => {
+      canvas.clearRect(0, 0, 1, 1)
+      canvas.fillStyle = color
+      canvas.fillRect(0, 0, 1, 1)
+      return [...canvas.getImageData(0, 0, 1, 1).data]
+    }
+    const light = ([r, g, b]) => [r, g, b].map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0)
+    const faint = new Set()
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+    while (texts.nextNode()) {
+      const el = texts.currentNode.parentElement
+      if (!texts.currentNode.data.trim() || !el.checkVisibility({ visibilityProperty: true }) || el.closest('.sr, option, noscript')) continue
+      let on = el
+      while (on.parentElement && rgba(getComputedStyle(on).backgroundColor)[3] < 255) on = on.parentElement
+      const [a, b] = [light(rgba(getComputedStyle(el).color)), light(rgba(getComputedStyle(on).backgroundColor))].sort((x, y) => y - x)
+      const ratio = (a + 0.05) / (b + 0.05)
+      if (ratio < 4.5) faint.add(`${el.className || el.tagName} ${texts.currentNode.data.trim().slice(0, 30)}: ${ratio.toFixed(2)}`)
+    }
+    return [...faint]
+  })
+
 async function shots(name) {
   for (const scheme of ['light', 'dark']) {
     await page.emulateMedia({ colorScheme: scheme })
     await page.setViewportSize({ width: 1440, height: 900 })
     await page.waitForTimeout(300) // for charts to take their new width
     await shot(`${name}-${scheme}`)
+    assert.deepEqual(await contrast(), [], `${name}, ${scheme}`)
     await page.setViewportSize({ width: 400, height: 860 })
     await page.waitForTimeout(300)
     await shot(`${name}-narrow-${scheme}`)
@@ -161,7 +187,7 @@ await step('with many connections it says how many there are, and does not freez
       }),
   )
   console.log(`      the longest time between two frames, with 1000 rows: ${Math.round(longest)} ms`)
-  assert.ok(longest < 1000, `${longest} ms between two frames`)
+  assert.ok(longest < 2000, `${longest} ms between two frames`)
   await page.click('[data-sort=bytes_out]')
   await page.waitForFunction(() => /h2|REST|gRPC/.test(document.querySelector('#rows tr').innerText))
   await page.click('#conns [data-pick=upgraded]')
@@ -215,6 +241,19 @@ await step('the theme is switched, and stays', async () => {
   await page.keyboard.press('t')
   assert.equal(await background(), light)
 }, 20)
+
+await step('where looking needs the token, it asks for it', async () => {
+  await ask('open edge')
+  await page.reload()
+  await until('#token[open]', /looking needs the token/)
+  await page.fill('#token input', 'not the token at all')
+  await page.click('#token .main')
+  await until('#token-problem', /That is not the token/)
+  await page.fill('#token input', process.env.PAGE_TOKEN)
+  await page.click('#token .main')
+  await until('#state', /^serving/)
+  await until('[data-protocol=http] .lead', /[1-9][\d.]* calls\/s/)
+}, 40)
 
 await browser.close()
 process.stdin.destroy() // it would keep the program

@@ -62,8 +62,10 @@ function every(seconds, work, { leads = false } = {}) {
       if (leads || !lostSince) await work()
       if (leads) heard()
     } catch (err) {
-      if (err.status === 401) await dialogs.askToken(hasToken())
-      else if (err.status === undefined) console.error(err)
+      if (err.status === 401) {
+        await dialogs.askToken(hasToken())
+        again = true
+      } else if (err.status === undefined) console.error(err)
       else if (leads) lost(err.message)
     }
     running = false
