@@ -35,7 +35,7 @@ export function chart(el, { lines, format, log = false, span, label }) {
       width: Math.max(120, el.clientWidth),
       height: el.clientHeight,
       pxAlign: false,
-      padding: [6, 4, 0, 0],
+      padding: [6, 12, 0, 0],
       legend: { show: false },
       cursor: {
         sync: { key: sync.key },
