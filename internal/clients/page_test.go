@@ -229,6 +229,12 @@ func (p *paged) traffic(ctx context.Context, t *testing.T, done *sync.WaitGroup)
 			res.Body.Close()
 		}
 	}
+	repeat(ctx, done, time.Second, func() { // of no protocol
+		if c, err := new(net.Dialer).DialContext(ctx, "tcp", p.addr); err == nil {
+			_, _ = io.WriteString(c, "\x00\x00\x00\x00")
+			_ = c.Close()
+		}
+	})
 	rpc, err := grpc.NewClient(p.addr, grpc.WithTransportCredentials(credentials.NewTLS(trust)))
 	if err != nil {
 		t.Fatal(err)

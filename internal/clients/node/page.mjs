@@ -102,7 +102,7 @@ await step('under load it shows numbers of all three protocols, and rows', async
   await until('#rows', /alice/)
   await until('#conns', /upgraded\s+6/)
   await until('#upstreams', /app[^]*ok[^]*greeter[^]*ok/)
-  await until('#refusals', /rate/)
+  await until('#refusals', /connections\s+unknown_bytes[^]*limit few\s+rate/)
   await until('#certs', /localhost[^]*days/)
   await until('#reload', /oneport\.yaml[^]*in effect/)
   await until('#ready', /listening[^]*ok/)

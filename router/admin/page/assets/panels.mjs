@@ -113,13 +113,17 @@ export function snapshot(list, at) {
   return { at, servers }
 }
 
-// ended are outcomes of connections that are nobody's refusal.
-const fine = new Set(['closed', 'client', 'drain', 'killed', 'idle', 'done'])
+// fine are ends of connections that are no refusals, and no failures.
+const fine = new Set(['done', 'silent', 'challenge', 'killed', 'drained'])
+
+// own is whether a row counts by itself: calls that were refused, and connections. Others say it more
+// precisely of the same calls.
+const own = (r) => r.what === 'calls' || r.what === 'connections'
 
 export function refusals(samples) {
-  const rows = reasonsBetween(samples.back(10), samples.last, (s) => s.refusals)
-  const all = rows.filter((r) => r.what === 'calls').reduce((a, r) => a + (r.rate ?? 0), 0)
-  say($('refusals-sum'), rows.length ? `${fmt.perSecond(all)} calls/s` : '')
+  const rows = reasonsBetween(samples.back(10), samples.last, (s) => [...s.refusals, ...s.outcomes.filter((r) => !fine.has(r.reason))])
+  const all = rows.filter(own).reduce((a, r) => a + (r.rate ?? 0), 0)
+  say($('refusals-sum'), rows.length ? `${fmt.perSecond(all)}/s` : '')
   const table = (list) =>
     h(
       'table',
@@ -130,13 +134,13 @@ export function refusals(samples) {
         {},
         list.map((r) =>
           r.head ? h('tr', { class: 'head' }, h('td', { colSpan: 4 }, r.head)) :
-          h('tr', { class: r.what === 'calls' ? (r.rate > 0 ? 'hot' : '') : 'of' }, h('td', {}, r.what), h('td', {}, r.reason), h('td', { class: 'num' }, fmt.perSecond(r.rate)), h('td', { class: 'num' }, fmt.count(r.count))),
+          h('tr', { class: own(r) ? (r.rate > 0 ? 'hot' : '') : 'of' }, h('td', {}, r.what), h('td', {}, r.reason), h('td', { class: 'num' }, fmt.perSecond(r.rate)), h('td', { class: 'num' }, fmt.count(r.count))),
         ),
       ),
     )
   const most = 6
-  const calls = rows.filter((r) => r.what === 'calls').slice(0, most)
-  const others = rows.filter((r) => r.what !== 'calls').slice(0, most) // they say it more precisely
+  const calls = rows.filter(own).slice(0, most)
+  const others = rows.filter((r) => !own(r)).slice(0, most)
   const list = [...calls, ...(calls.length && others.length ? [{ head: 'more precisely' }] : []), ...others]
   replace(
     $('refusals'),
@@ -221,9 +225,6 @@ export function process(samples, limits) {
   const cpu = samples.rate(10, (s) => s.cpu)
   const flow = (of) => samples.rate(5, of)
   say($('process-sum'), '')
-  const ended = reasonsBetween(samples.back(10), last, (s) => s.outcomes)
-    .filter((r) => !fine.has(r.reason) && r.rate > 0)
-    .slice(0, 3)
   const item = (name, ...value) => h('div', {}, h('dt', {}, name), h('dd', {}, ...value))
   replace(
     $('process'),
@@ -237,6 +238,5 @@ export function process(samples, limits) {
       item('to clients', flow((s) => s.bytesWritten) === null ? '–' : `${fmt.bytes(flow((s) => s.bytesWritten))}/s`),
       limits && item('accepted', `${fmt.count(Number(limits.accepted))} so far`),
     ),
-    ended.length > 0 && h('p', { class: 'muted' }, `connections end: ${ended.map((r) => `${r.reason} ${fmt.perSecond(r.rate)}/s`).join(', ')}`),
   )
 }
