@@ -1,5 +1,5 @@
 // The page: it asks the API again and again, and shows what it says.
-import { ask, hasToken } from './api.mjs'
+import { ask, looksWithToken } from './api.mjs'
 import * as attention from './attention.mjs'
 import { cards as makeCards, tries } from './cards.mjs'
 import { repaint } from './charts.mjs'
@@ -63,7 +63,7 @@ function every(seconds, work, { leads = false } = {}) {
       if (leads) heard()
     } catch (err) {
       if (err.status === 401) {
-        await dialogs.askToken(hasToken())
+        await dialogs.askToken(looksWithToken())
         again = true
       } else if (err.status === undefined) console.error(err)
       else if (leads) lost(err.message)

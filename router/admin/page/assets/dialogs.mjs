@@ -1,5 +1,5 @@
 // Dialogs: the details of a connection, what to end, the token, the keys.
-import { hasToken, setToken, ask } from './api.mjs'
+import { ask, forget, hasToken, lookWith } from './api.mjs'
 import { $, attr, h, replace, say } from './dom.mjs'
 import * as fmt from './format.mjs'
 import { time, titles } from './stats.mjs'
@@ -152,14 +152,14 @@ $('kill').querySelector('form').addEventListener('submit', async (e) => {
   }
   if (!$('kill-token').hidden) {
     if (field.value.trim() === '') return problem('The token is missing.'), field.focus()
-    setToken(field.value)
   }
+  const tried = $('kill-token').hidden ? undefined : field.value
   const body = { ...choice.body }
   const revoke = $('kill-revoke').querySelector('select').value
   if (choice.user && revoke) body.revoke = revoke
   go.disabled = true
   try {
-    const done = await ask('kill', { body })
+    const done = await ask('kill', { body, tried })
     field.value = ''
     $('kill').close()
     const n = [done.connections > 0 && fmt.plural(done.connections, 'connection'), done.calls > 0 && fmt.plural(done.calls, 'call')].filter(Boolean)
@@ -167,7 +167,7 @@ $('kill').querySelector('form').addEventListener('submit', async (e) => {
     document.dispatchEvent(new Event('oneport:changed'))
   } catch (err) {
     if (err.status === 401) {
-      setToken('')
+      forget()
       $('kill-token').hidden = false
       field.select()
     }
@@ -196,7 +196,7 @@ $('token').querySelector('form').addEventListener('submit', (e) => {
   e.preventDefault()
   const field = $('token').querySelector('input')
   if (field.value.trim() === '') return
-  setToken(field.value)
+  lookWith(field.value)
   field.value = ''
   $('token').close()
   waiting?.resolve()
