@@ -51,8 +51,8 @@ export async function ask(path, { query, body, tried } = {}) {
   } catch {
     json = null // a refusal by the guard is plain text
   }
+  if (tried && response.status !== 401) token = shown
   if (!response.ok && !json?.problems) throw new Problem(response.status, json?.message ?? (text.trim().slice(0, 300) || response.statusText))
-  if (tried) token = shown
   if (json === null) throw new Problem(0, 'what answers is not the admin API')
   return json
 }
