@@ -114,6 +114,14 @@ await step('screenshots under load', async () => {
   await shots('load')
 }, 180)
 
+await step('a chart under the mouse shows that time, in all cards', async () => {
+  const box = await page.locator('[data-protocol=http] .plot').first().boundingBox()
+  await page.mouse.move(box.x + box.width - 40, box.y + 40)
+  await until('[data-protocol=grpc] .when', /^at \d\d:\d\d:\d\d$/)
+  await page.mouse.move(5, 5)
+  await until('[data-protocol=grpc] .when', /^$/)
+})
+
 await step('keys: filter, move, details, help', async () => {
   await page.keyboard.press('/')
   await page.keyboard.type('alice websocket')
