@@ -129,6 +129,7 @@ func (s *Service) watch(ctx context.Context, req *adminv1.WatchConnectionsReques
 var orders = map[string]func(a, b *conn) int{
 	"":          func(*conn, *conn) int { return 0 },
 	"accepted":  func(*conn, *conn) int { return 0 },
+	"newest":    func(a, b *conn) int { return b.Accepted.Compare(a.Accepted) },
 	"bytes_in":  func(a, b *conn) int { return cmp.Compare(b.in, a.in) },
 	"bytes_out": func(a, b *conn) int { return cmp.Compare(b.out, a.out) },
 	"calls":     func(a, b *conn) int { return cmp.Compare(len(b.calls), len(a.calls)) },
@@ -139,7 +140,7 @@ var orders = map[string]func(a, b *conn) int{
 func (s *Service) find(f *adminv1.Filter, order string) ([]*conn, error) {
 	compare, ok := orders[order]
 	if !ok {
-		return nil, status.Errorf(codes.InvalidArgument, "sort %q: want accepted, bytes_in, bytes_out, calls or remote", order)
+		return nil, status.Errorf(codes.InvalidArgument, "sort %q: want accepted, newest, bytes_in, bytes_out, calls or remote", order)
 	}
 	fits, err := compile(f)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	adminv1 "github.com/oneport-edge/oneport/proto/oneport/admin/v1"
+	"github.com/oneport-edge/oneport/router/admin/page"
 )
 
 const (
@@ -27,7 +28,9 @@ const (
 // HTTP is the API as JSON over REST, with probes, and profiles if they are on.
 func (s *Service) HTTP() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", index)
+	ui := page.Handler()
+	mux.Handle("GET /{$}", forBrowsers(ui))
+	mux.Handle("GET "+page.Prefix, ui)
 	mux.Handle("GET "+apiPrefix+"connections", read(s.ListConnections))
 	mux.HandleFunc("GET "+apiPrefix+"connections/watch", s.watchHTTP)
 	mux.Handle("GET "+apiPrefix+"revocations", read(s.ListRevocations))
@@ -58,9 +61,22 @@ func (s *Service) HTTP() http.Handler {
 	})
 }
 
+// forBrowsers serves the page to those that ask for HTML, and to others a list of what there is.
+func forBrowsers(ui http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		if strings.Contains(r.Header.Get("Accept"), "text/html") {
+			ui.ServeHTTP(w, r)
+			return
+		}
+		index(w, r)
+	})
+}
+
 func index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = io.WriteString(w, "oneport admin\n\n"+ // the client has left: nothing to tell
+		"GET  / in a browser: the page\n"+
 		"GET  /healthz /readyz /readyz?verbose\n"+
 		"GET  /api/v1/ connections connections/watch revocations routes upstreams certificates limits config log-level health stats\n"+
 		"POST /api/v1/ kill unrevoke plan reload drain log-level   (with the token)\n"+

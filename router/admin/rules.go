@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/router/admin/page"
 )
 
 // RulesOptions configures Rules.
@@ -62,6 +63,8 @@ func (r *Rules) AdmitNow(ctx context.Context, call *protocols.Call) (context.Con
 		return ctx, forbidden("there are no WebSockets here")
 	case !r.knows(call.Host):
 		return ctx, forbidden("this host is not known here; admin.hosts lists further ones")
+	case still(call):
+		return ctx, nil // the same for everyone; a link may lead to it
 	case foreign(call):
 		return ctx, forbidden("a page of another origin asks")
 	}
@@ -115,6 +118,14 @@ func foreign(call *protocols.Call) bool {
 		}
 	}
 	return false
+}
+
+// still reports whether a call is for the page or its files, which have no data: what it shows
+// it asks for, with the token if that is needed.
+func still(call *protocols.Call) bool {
+	return call.Protocol == protocols.HTTP && (call.Method == http.MethodGet || call.Method == http.MethodHead) &&
+		len(call.Headers("Authorization")) == 0 &&
+		(call.Path == "/" || strings.HasPrefix(call.Path, page.Prefix) && !strings.Contains(call.Path, "..") && !strings.ContainsAny(call.Path, "%\\"))
 }
 
 // reads reports whether a call only looks. What it does not know does more.

@@ -32,6 +32,13 @@ func TestRules(t *testing.T) {
 	}{
 		{"GET", routes, "", 200},
 		{"GET", "/", "", 200},
+		{"GET", "/", "Sec-Fetch-Site: cross-site", 200}, // a link leads to the page, which has no data
+		{"GET", "/", "Host: evil.example", 403},
+		{"GET", "/assets/none", "Sec-Fetch-Site: cross-site", 404},
+		{"GET", "/assets/../api/v1/connections", "Sec-Fetch-Site: cross-site", 403},
+		{"GET", "/assets/%2e%2e/api/v1/connections", "Sec-Fetch-Site: cross-site", 403},
+		{"GET", "/assets%2f..%2fapi/v1/connections", "Sec-Fetch-Site: cross-site", 403},
+		{"POST", "/", "", 401},
 		{"GET", "/healthz", "", 200},
 		{"GET", routes, "Host: localhost", 200},
 		{"GET", routes, "Host: LOCALHOST.:9901", 200},
@@ -147,6 +154,24 @@ func TestRulesWhereOthersCome(t *testing.T) {
 		}
 		if code, body := h.ask(t, http.MethodGet, "/api/v1/connections", "", fields...); code != want {
 			t.Errorf("%q: %d %s, want %d", header, code, body, want)
+		}
+	}
+	for path, want := range map[string]int{
+		"/": 404, "/assets/x": 404, "/assets/../api/v1/connections": 401, "/assets/%2e%2e/api/v1/connections": 401, "//api/v1/connections": 401, "/healthz": 401, // the page itself asks for the token
+	} {
+		if code, body := h.ask(t, http.MethodGet, path, ""); code != want {
+			t.Errorf("%s: %d %s, want %d", path, code, body, want)
+		}
+	}
+}
+
+// Browsers get the page, and others a list of what there is.
+func TestPageIsForBrowsers(t *testing.T) {
+	var h house
+	h.serve(t, streams(), nil)
+	for accept, want := range map[string]string{"text/html,application/xhtml+xml,*/*;q=0.8": "<!doctype html>", "*/*": "oneport admin\n", "application/json": "oneport admin\n"} {
+		if code, body := h.ask(t, http.MethodGet, "/", "", "Accept: "+accept); code != http.StatusOK || !strings.HasPrefix(body, want) {
+			t.Errorf("%s: %d %.40q, want %q", accept, code, body, want)
 		}
 	}
 }

@@ -123,8 +123,8 @@ type ListConnectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In a query its fields stand alone: ?state=idle
 	Filter *Filter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
-	// "accepted" (the default: the oldest first), "bytes_in", "bytes_out" (the most
-	// first), "calls" (the most first) or "remote"
+	// "accepted" (the default: the oldest first), "newest", "bytes_in", "bytes_out" (the
+	// most first), "calls" (the most first) or "remote"
 	Sort string `protobuf:"bytes,2,opt,name=sort,proto3" json:"sort,omitempty"`
 	// How many, at most 1000; 0 means 100.
 	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
