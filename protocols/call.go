@@ -26,6 +26,8 @@ type Call struct {
 
 	id          ID
 	traceparent string
+	tracer      Tracer // set by an Observer, and never changed
+	span        Span
 
 	to   atomic.Pointer[Destination]
 	open openCall // in is guarded by mu, the rest by in.mu
@@ -43,6 +45,7 @@ type Call struct {
 	onEnd    func(*Refusal)
 	renew    RenewFunc
 	ended    *Refusal
+	refusal  *Refusal // by guards
 	finished bool
 	detached bool
 }
@@ -71,22 +74,32 @@ func NewID(prefix, seq uint64) (id ID) {
 // String gives 32 hexadecimal digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
+// ID is the RequestID as bytes.
+func (c *Call) ID() ID { return c.id }
+
 // RequestID names this call in logs and to the handlers of all protocols.
 func (c *Call) RequestID() string { return c.id.String() }
 
-// TraceID is the trace this call belongs to: the one of a valid W3C
+// TraceID is the trace this call belongs to: that of its [Span], the one of a valid W3C
 // traceparent header (Trace Context level 1, section 3.2), or else the
 // RequestID, so that a call always has one.
 func (c *Call) TraceID() string {
+	if c.span != nil {
+		return c.span.Traceparent()[3:35]
+	}
 	if id, ok := traceID(c.traceparent); ok {
 		return id
 	}
 	return c.RequestID()
 }
 
-// Traceparent is what a server that the call is handed on to gets as its traceparent: the
-// client's if it is a valid one, or else one that begins with this call, and is not sampled.
+// Traceparent is what a server that the call is handed on to gets as its traceparent: what
+// records the call here, if that is sampled; or the client's if it is a valid one; or else one
+// that begins with this call, and is not sampled.
 func (c *Call) Traceparent() string {
+	if c.span != nil {
+		return c.span.Traceparent()
+	}
 	if _, ok := traceID(c.traceparent); ok {
 		return c.traceparent
 	}
@@ -164,6 +177,9 @@ func (c *Call) Detach() {
 	c.mu.Lock()
 	c.detached, c.request = true, context.Background()
 	c.mu.Unlock()
+	if c.span != nil {
+		c.span.Detached()
+	}
 }
 
 // Detached reports whether Detach was called.
@@ -212,7 +228,10 @@ func (c *callContext) Value(key any) any {
 	case connKey{}:
 		return c.Conn
 	}
-	return c.parent().Value(key)
+	if v := c.parent().Value(key); v != nil {
+		return v
+	}
+	return (*Call)(c).traced(key)
 }
 
 // In returns ctx with the call and its connection in it, for a server that has
@@ -241,7 +260,10 @@ func (c *ofCall) Value(key any) any {
 			return v
 		}
 	}
-	return c.Context.Value(key)
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.call.traced(key)
 }
 
 // CallFrom returns the call that ctx belongs to, or nil outside of one.

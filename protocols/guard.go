@@ -143,6 +143,7 @@ func AdmitNow(ctx context.Context, guards []Guard, call *Call) (_ context.Contex
 		case err == ErrMustWait: //nolint:errorlint // on the way of each call, and never wrapped
 			return ctx, guards[i:], nil
 		case err != nil:
+			call.refused(err)
 			return ctx, nil, err
 		case in != nil:
 			ctx = in
@@ -157,6 +158,7 @@ func Admit(ctx context.Context, guards []Guard, call *Call) (context.Context, er
 	for _, g := range guards {
 		in, err := g.Admit(ctx, call)
 		if err != nil {
+			call.refused(err)
 			return ctx, err
 		}
 		if in != nil {

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"net"
 	"strings"
 
@@ -31,9 +30,14 @@ func (p *port) buildSwitch(addr net.Addr) {
 		},
 		Log: p.Log,
 	}
-	if log := p.Access; log != nil {
+	if log := p.Access; log != nil || len(p.Observers) > 0 {
 		cfg.Begun = func(call *protocols.Call) {
-			call.OnDone(func(res protocols.Result) { rest.AccessLine(context.Background(), log, call, res) })
+			if log != nil {
+				call.OnDone(func(res protocols.Result) { rest.AccessLine(call.Context(), log, call, res) })
+			}
+			for _, o := range p.Observers {
+				o.Begin(call)
+			}
 		}
 	}
 	p.sw = h2.New(cfg)
