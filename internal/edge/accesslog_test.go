@@ -99,7 +99,9 @@ func asUser(t *testing.T, port *oneporttest.Port, token string) {
 		t.Fatal(err)
 	}
 	_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Now().Add(time.Second))
-	_, _, _ = ws.ReadMessage()
+	if _, _, err := ws.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
+		t.Errorf("the session ended with %v", err)
+	}
 	_ = ws.Close()
 }
 
@@ -158,7 +160,7 @@ func TestOneUserIsOneQuery(t *testing.T) {
 			t.Errorf("the log has %s", secret)
 		}
 		for _, s := range c.spans {
-			if strings.Contains(attrs(s.Attributes), secret) {
+			if strings.Contains(attrs(s.GetAttributes()), secret) {
 				t.Errorf("a span has %s", secret)
 			}
 		}

@@ -66,10 +66,10 @@ func (c *collector) Export(ctx context.Context, r *coltrace.ExportTraceServiceRe
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.headers, _ = metadata.FromIncomingContext(ctx)
-	for _, rs := range r.ResourceSpans {
-		c.about = attrs(rs.Resource.Attributes)
-		for _, ss := range rs.ScopeSpans {
-			c.spans = append(c.spans, ss.Spans...)
+	for _, rs := range r.GetResourceSpans() {
+		c.about = attrs(rs.GetResource().GetAttributes())
+		for _, ss := range rs.GetScopeSpans() {
+			c.spans = append(c.spans, ss.GetSpans()...)
 		}
 	}
 	c.changed()
@@ -90,10 +90,10 @@ type metricsOf struct {
 func (m metricsOf) Export(_ context.Context, r *colmetrics.ExportMetricsServiceRequest) (*colmetrics.ExportMetricsServiceResponse, error) {
 	m.c.mu.Lock()
 	defer m.c.mu.Unlock()
-	for _, rm := range r.ResourceMetrics {
-		for _, sm := range rm.ScopeMetrics {
-			for _, metric := range sm.Metrics {
-				m.c.metrics[metric.Name] = metric
+	for _, rm := range r.GetResourceMetrics() {
+		for _, sm := range rm.GetScopeMetrics() {
+			for _, metric := range sm.GetMetrics() {
+				m.c.metrics[metric.GetName()] = metric
 			}
 		}
 	}
@@ -116,7 +116,7 @@ func (c *collector) wait(t *testing.T, enough func([]*tracepb.Span) bool) []*tra
 		case <-more:
 		case <-late:
 			for _, s := range spans {
-				t.Logf("%s %s %s", s.Name, s.Kind, attrs(s.Attributes))
+				t.Logf("%s %s %s", s.GetName(), s.GetKind(), attrs(s.GetAttributes()))
 			}
 			t.Fatalf("the collector has got %d spans, which do not suffice", len(spans))
 		}
@@ -127,14 +127,14 @@ func (c *collector) wait(t *testing.T, enough func([]*tracepb.Span) bool) []*tra
 func attrs(list []*commonpb.KeyValue) string {
 	var parts []string
 	for _, kv := range list {
-		v := kv.Value.GetStringValue()
-		switch of := kv.Value.Value.(type) {
+		v := kv.GetValue().GetStringValue()
+		switch of := kv.GetValue().GetValue().(type) {
 		case *commonpb.AnyValue_IntValue:
 			v = fmt.Sprint(of.IntValue)
 		case *commonpb.AnyValue_DoubleValue:
 			v = fmt.Sprint(of.DoubleValue)
 		}
-		parts = append(parts, kv.Key+"="+v)
+		parts = append(parts, kv.GetKey()+"="+v)
 	}
 	slices.Sort(parts)
 	return strings.Join(parts, "\n")
@@ -143,10 +143,10 @@ func attrs(list []*commonpb.KeyValue) string {
 // has looks for attributes.
 func has(t *testing.T, s *tracepb.Span, want ...string) {
 	t.Helper()
-	have := strings.Split(attrs(s.Attributes), "\n")
+	have := strings.Split(attrs(s.GetAttributes()), "\n")
 	for _, w := range want {
 		if !slices.Contains(have, w) {
-			t.Errorf("%s (%s): no %s in\n%s", s.Name, s.Kind, w, strings.Join(have, "\n"))
+			t.Errorf("%s (%s): no %s in\n%s", s.GetName(), s.GetKind(), w, strings.Join(have, "\n"))
 		}
 	}
 }
@@ -154,7 +154,7 @@ func has(t *testing.T, s *tracepb.Span, want ...string) {
 // find gives the one span of a kind in a trace.
 func find(spans []*tracepb.Span, trace string, kind tracepb.Span_SpanKind) *tracepb.Span {
 	for _, s := range spans {
-		if hex.EncodeToString(s.TraceId) == trace && s.Kind == kind {
+		if hex.EncodeToString(s.GetTraceId()) == trace && s.GetKind() == kind {
 			return s
 		}
 	}
@@ -163,7 +163,7 @@ func find(spans []*tracepb.Span, trace string, kind tracepb.Span_SpanKind) *trac
 
 func spansNamed(spans []*tracepb.Span, name string) (list []*tracepb.Span) {
 	for _, s := range spans {
-		if s.Name == name {
+		if s.GetName() == name {
 			list = append(list, s)
 		}
 	}
@@ -334,7 +334,9 @@ func TestTraceGoesThrough(t *testing.T) {
 		}
 	}
 	_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Now().Add(time.Second))
-	_, _, _ = ws.ReadMessage()
+	if _, _, err := ws.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
+		t.Errorf("the session ended with %v", err)
+	}
 	_ = ws.Close()
 	w = want[trace]
 	w.path = "/ws"
@@ -350,22 +352,22 @@ func TestTraceGoesThrough(t *testing.T) {
 			t.Errorf("%s: the trace has no two spans", w.path)
 			continue
 		}
-		if got := hex.EncodeToString(server.ParentSpanId); got != clientSpan {
+		if got := hex.EncodeToString(server.GetParentSpanId()); got != clientSpan {
 			t.Errorf("%s: the SERVER span's parent is %s, want the client's", w.path, got)
 		}
-		if string(client.ParentSpanId) != string(server.SpanId) {
+		if string(client.GetParentSpanId()) != string(server.GetSpanId()) {
 			t.Errorf("%s: the CLIENT span is no child of the SERVER span", w.path)
 		}
 		parent, state := servers.of(w.path)
-		if parent != "00-"+trace+"-"+hex.EncodeToString(client.SpanId)+"-01" || state != "vendor=1" {
-			t.Errorf("%s: the server has got %q and %q; the CLIENT span is %x", w.path, parent, state, client.SpanId)
+		if parent != "00-"+trace+"-"+hex.EncodeToString(client.GetSpanId())+"-01" || state != "vendor=1" {
+			t.Errorf("%s: the server has got %q and %q; the CLIENT span is %x", w.path, parent, state, client.GetSpanId())
 		}
 		has(t, server, w.server...)
 		has(t, client, w.client...)
 	}
 	for _, s := range spans {
-		if strings.Contains(attrs(s.Attributes)+s.Name, "secret") {
-			t.Errorf("%s shows the query:\n%s", s.Name, attrs(s.Attributes))
+		if strings.Contains(attrs(s.GetAttributes())+s.GetName(), "secret") {
+			t.Errorf("%s shows the query:\n%s", s.GetName(), attrs(s.GetAttributes()))
 		}
 	}
 	handshake := find(spans, trace, tracepb.Span_SPAN_KIND_SERVER)
@@ -376,8 +378,8 @@ func TestTraceGoesThrough(t *testing.T) {
 	has(t, sessions[0], "oneport.session.close_code=1000", "oneport.session.messages.received=4", "oneport.session.messages.sent=4",
 		"oneport.session.bytes.received=20", "http.route=socket")
 	for _, s := range slices.Concat(sessions, spansNamed(spans, "websocket message received"), spansNamed(spans, "websocket message sent")) {
-		if len(s.Links) != 1 || string(s.Links[0].SpanId) != string(handshake.SpanId) || string(s.TraceId) == string(handshake.TraceId) {
-			t.Errorf("%s does not link from a trace of its own to the handshake: %v", s.Name, s.Links)
+		if len(s.GetLinks()) != 1 || string(s.GetLinks()[0].GetSpanId()) != string(handshake.GetSpanId()) || string(s.GetTraceId()) == string(handshake.GetTraceId()) {
+			t.Errorf("%s does not link from a trace of its own to the handshake: %v", s.GetName(), s.GetLinks())
 		}
 	}
 	if got := len(spansNamed(spans, "websocket message received")); got != 2 {
@@ -430,14 +432,13 @@ func TestTraceOfRefusals(t *testing.T) {
 	}
 	s := find(spans, refused, tracepb.Span_SPAN_KIND_SERVER)
 	has(t, s, "http.response.status_code=401")
-	if len(s.Events) != 1 || s.Events[0].Name != "refused" || attrs(s.Events[0].Attributes) != "oneport.refused=unauthenticated" {
-		t.Errorf("the refusal's events: %v", s.Events)
+	if len(s.GetEvents()) != 1 || s.GetEvents()[0].GetName() != "refused" || attrs(s.GetEvents()[0].GetAttributes()) != "oneport.refused=unauthenticated" {
+		t.Errorf("the refusal's events: %v", s.GetEvents())
 	}
 	has(t, find(spans, let, tracepb.Span_SPAN_KIND_SERVER), "enduser.id=test alice", "http.route=secret")
 	s = find(spans, broken, tracepb.Span_SPAN_KIND_SERVER)
 	has(t, s, "error.type=500")
-	if s.Status.GetCode() != tracepb.Status_STATUS_CODE_ERROR {
-		t.Errorf("a broken server's span has the status %v", s.Status)
+	if s.GetStatus().GetCode() != tracepb.Status_STATUS_CODE_ERROR {
+		t.Errorf("a broken server's span has the status %v", s.GetStatus())
 	}
 }
-

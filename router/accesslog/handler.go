@@ -38,6 +38,8 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 
 var names = [...]string{"request", "conn", "trace", "span"}
 
-func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler { return &handler{h.Handler.WithAttrs(attrs)} }
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &handler{h.Handler.WithAttrs(attrs)}
+}
 
 func (h *handler) WithGroup(name string) slog.Handler { return &handler{h.Handler.WithGroup(name)} }

@@ -34,7 +34,8 @@ func (e *entry) append(b []byte, form Form) []byte {
 		f.b = e.now.AppendFormat(append(f.b, `{"time":"`...), time.RFC3339Nano)
 		f.b = append(f.b, `","level":"INFO","msg":"call"`...)
 		e.all(&f)
-		b = append(f.b, '}')
+		f.b = append(f.b, '}')
+		b = f.b
 	}
 	return append(b, '\n')
 }
@@ -204,8 +205,8 @@ func (e *entry) otel(b []byte) []byte {
 	}
 	f.str("network.protocol.version", version)
 	f.str("oneport.protocol", call.Protocol.String())
-	switch {
-	case call.Protocol == protocols.GRPC:
+	switch call.Protocol {
+	case protocols.GRPC:
 		f.str("rpc.system.name", "grpc")
 		f.str("rpc.method", trimSlash(call.Path))
 		f.str("rpc.response.status_code", protocols.CodeName(e.res.Status))

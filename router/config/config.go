@@ -22,7 +22,7 @@ type Config struct {
 	Drain     Drain
 	Log       Log
 	Telemetry *Telemetry `json:",omitempty"` // nil without
-	Warnings  []Problem // risky, but not refused
+	Warnings  []Problem  // risky, but not refused
 
 	env []string
 }

@@ -42,6 +42,9 @@ const (
 	refusedFor     = "oneport.refused"
 )
 
+// schemeTLS is that of URLs with TLS.
+const schemeTLS = "https"
+
 // other stands for what a client has made up.
 const other = "_OTHER"
 
@@ -92,7 +95,7 @@ func version(call *protocols.Call) string {
 
 func scheme(call *protocols.Call) string {
 	if call.Conn.TLS != nil {
-		return "https"
+		return schemeTLS
 	}
 	return "http"
 }

@@ -68,7 +68,7 @@ func Open(o OTLP) (*Exporter, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	u, err := url.Parse(o.Endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != schemeTLS {
 		return nil, fmt.Errorf("tracing: endpoint %q: want the URL of a collector, as http://127.0.0.1:4317", o.Endpoint)
 	}
 	if p := cmp.Or(o.Protocol, GRPC); p != GRPC && p != HTTP {
@@ -115,13 +115,13 @@ func at(u *url.URL, signal string) string {
 func (o *OTLP) spans(ctx context.Context, u *url.URL) (sdk.SpanExporter, error) {
 	if o.Protocol == HTTP {
 		opts := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(at(u, "traces")), otlptracehttp.WithHeaders(o.Headers)}
-		if u.Scheme == "https" && o.TLS != nil {
+		if u.Scheme == schemeTLS && o.TLS != nil {
 			opts = append(opts, otlptracehttp.WithTLSClientConfig(o.TLS))
 		}
 		return otlptrace.New(ctx, otlptracehttp.NewClient(opts...))
 	}
 	opts := []otlptracegrpc.Option{otlptracegrpc.WithEndpointURL(u.String()), otlptracegrpc.WithHeaders(o.Headers)}
-	if u.Scheme == "https" && o.TLS != nil {
+	if u.Scheme == schemeTLS && o.TLS != nil {
 		opts = append(opts, otlptracegrpc.WithTLSCredentials(credentials.NewTLS(o.TLS)))
 	}
 	return otlptrace.New(ctx, otlptracegrpc.NewClient(opts...))
@@ -130,13 +130,13 @@ func (o *OTLP) spans(ctx context.Context, u *url.URL) (sdk.SpanExporter, error) 
 func (o *OTLP) meters(ctx context.Context, u *url.URL) (sdkmetric.Exporter, error) {
 	if o.Protocol == HTTP {
 		opts := []otlpmetrichttp.Option{otlpmetrichttp.WithEndpointURL(at(u, "metrics")), otlpmetrichttp.WithHeaders(o.Headers)}
-		if u.Scheme == "https" && o.TLS != nil {
+		if u.Scheme == schemeTLS && o.TLS != nil {
 			opts = append(opts, otlpmetrichttp.WithTLSClientConfig(o.TLS))
 		}
 		return otlpmetrichttp.New(ctx, opts...)
 	}
 	opts := []otlpmetricgrpc.Option{otlpmetricgrpc.WithEndpointURL(u.String()), otlpmetricgrpc.WithHeaders(o.Headers)}
-	if u.Scheme == "https" && o.TLS != nil {
+	if u.Scheme == schemeTLS && o.TLS != nil {
 		opts = append(opts, otlpmetricgrpc.WithTLSCredentials(credentials.NewTLS(o.TLS)))
 	}
 	return otlpmetricgrpc.New(ctx, opts...)

@@ -42,7 +42,7 @@ func (t *Tracer) start(call *protocols.Call) *span {
 	if call.Parent() == "" {
 		opts = append(opts, trace.WithNewRoot())
 	}
-	_, s.server = t.tracer.Start(call.Context(), s.name, opts...)
+	_, s.server = t.tracer.Start(call.Context(), s.name, opts...) //nolint:spancheck // endLocked ends it
 	if !s.server.IsRecording() {
 		return nil
 	}
@@ -70,7 +70,7 @@ func (s *span) Upstream() (parent, state string) {
 		s.client.SetAttributes(attribute.String(errorType, "unreachable"))
 		s.client.End()
 	}
-	_, s.client = s.t.tracer.Start(trace.ContextWithSpan(context.Background(), s.server), s.name,
+	_, s.client = s.t.tracer.Start(trace.ContextWithSpan(context.Background(), s.server), s.name, //nolint:spancheck // endLocked ends it
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(sent(s.call, s.attempts)...))
 	s.attempts++
 	s.pending = false
@@ -177,7 +177,7 @@ func (s *span) session(res protocols.Result) {
 		attribute.String(requestID, s.call.RequestID()),
 		attribute.String(connectionID, s.call.Conn.ID),
 	)
-	_, span := s.beside("websocket session", end, attrs)
+	span := s.beside("websocket session", end, attrs)
 	switch why := s.call.Refusal(); {
 	case why != nil:
 		span.AddEvent("ended", trace.WithAttributes(attribute.String(refusedFor, why.Reason.String())))
@@ -197,9 +197,10 @@ const (
 )
 
 // beside begins a span in a trace of its own that links to the handshake's.
-func (s *span) beside(name string, at time.Time, attrs []attribute.KeyValue) (context.Context, trace.Span) {
-	return s.t.tracer.Start(context.Background(), name, trace.WithNewRoot(), trace.WithTimestamp(at),
+func (s *span) beside(name string, at time.Time, attrs []attribute.KeyValue) trace.Span {
+	_, span := s.t.tracer.Start(context.Background(), name, trace.WithNewRoot(), trace.WithTimestamp(at),
 		trace.WithLinks(trace.Link{SpanContext: s.server.SpanContext()}), trace.WithAttributes(attrs...))
+	return span
 }
 
 // Message implements protocols.Span.
@@ -224,7 +225,7 @@ func (s *span) Message(m protocols.Message) {
 	if m.FromClient {
 		direction = "received"
 	}
-	_, span := s.beside("websocket message "+direction, now, []attribute.KeyValue{
+	span := s.beside("websocket message "+direction, now, []attribute.KeyValue{
 		attribute.String("oneport.message.direction", direction),
 		attribute.String("oneport.message.type", typ),
 		attribute.Int64("oneport.message.size", m.Bytes),
@@ -234,4 +235,3 @@ func (s *span) Message(m protocols.Message) {
 	})
 	span.End(trace.WithTimestamp(now))
 }
-
