@@ -198,9 +198,9 @@ const (
 
 // beside begins a span in a trace of its own that links to the handshake's.
 func (s *span) beside(name string, at time.Time, attrs []attribute.KeyValue) trace.Span {
-	_, span := s.t.tracer.Start(context.Background(), name, trace.WithNewRoot(), trace.WithTimestamp(at),
+	_, span := s.t.tracer.Start(context.Background(), name, trace.WithNewRoot(), trace.WithTimestamp(at), //nolint:spancheck // its caller ends it
 		trace.WithLinks(trace.Link{SpanContext: s.server.SpanContext()}), trace.WithAttributes(attrs...))
-	return span
+	return span //nolint:spancheck // as above
 }
 
 // Message implements protocols.Span.
