@@ -171,7 +171,10 @@ func (u *Upstream) Relay() h2.Relay {
 
 // pickStream chooses a server for a stream.
 func (u *Upstream) pickStream(r *h2.Request, call *protocols.Call, tried []h2.Member) h2.Member {
-	a := asking{call, r.Get, call.Span()}
+	a := asking{call: call, get: r.Get}
+	if call != nil {
+		a.span = call.Span()
+	}
 	var s *server
 	switch {
 	case len(tried) == 0:
