@@ -26,6 +26,8 @@ type Call struct {
 
 	id          ID
 	traceparent string
+	tracer      Tracer // set by an Observer, and never changed
+	span        Span
 
 	to    atomic.Pointer[Destination]
 	meter *Meter   // nil if nobody counts; set by Begin of it, and read by Finish
@@ -44,9 +46,9 @@ type Call struct {
 	onEnd    func(*Refusal)
 	renew    RenewFunc
 	ended    *Refusal
+	refusal  *Refusal // by guards; the first counts
 	finished bool
 	detached bool
-	refused  int8 // the Reason that a guard has refused the call for, and 1; 0 for none
 }
 
 // Result is how a call ended.
@@ -73,22 +75,32 @@ func NewID(prefix, seq uint64) (id ID) {
 // String gives 32 hexadecimal digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
+// ID is the RequestID as bytes.
+func (c *Call) ID() ID { return c.id }
+
 // RequestID names this call in logs and to the handlers of all protocols.
 func (c *Call) RequestID() string { return c.id.String() }
 
-// TraceID is the trace this call belongs to: the one of a valid W3C
+// TraceID is the trace this call belongs to: that of its [Span], the one of a valid W3C
 // traceparent header (Trace Context level 1, section 3.2), or else the
 // RequestID, so that a call always has one.
 func (c *Call) TraceID() string {
+	if c.span != nil {
+		return c.span.Traceparent()[3:35]
+	}
 	if id, ok := traceID(c.traceparent); ok {
 		return id
 	}
 	return c.RequestID()
 }
 
-// Traceparent is what a server that the call is handed on to gets as its traceparent: the
-// client's if it is a valid one, or else one that begins with this call, and is not sampled.
+// Traceparent is what a server that the call is handed on to gets as its traceparent: what
+// records the call here, if that is sampled; or the client's if it is a valid one; or else one
+// that begins with this call, and is not sampled.
 func (c *Call) Traceparent() string {
+	if c.span != nil {
+		return c.span.Traceparent()
+	}
 	if _, ok := traceID(c.traceparent); ok {
 		return c.traceparent
 	}
@@ -175,6 +187,9 @@ func (c *Call) Detach() {
 	c.mu.Lock()
 	c.detached, c.request = true, context.Background()
 	c.mu.Unlock()
+	if c.span != nil {
+		c.span.Detached()
+	}
 }
 
 // Detached reports whether Detach was called.
@@ -190,7 +205,7 @@ func (c *Call) Finish(res Result) {
 	c.mu.Lock()
 	done := c.done
 	open := c.open.in
-	first, refused := !c.finished, c.refused
+	first, refused := !c.finished, c.refusal
 	c.done, c.onEnd, c.renew, c.finished, c.open.in = nil, nil, nil, true, nil
 	c.mu.Unlock()
 	if open != nil {
@@ -227,7 +242,10 @@ func (c *callContext) Value(key any) any {
 	case connKey{}:
 		return c.Conn
 	}
-	return c.parent().Value(key)
+	if v := c.parent().Value(key); v != nil {
+		return v
+	}
+	return (*Call)(c).traced(key)
 }
 
 // In returns ctx with the call and its connection in it, for a server that has
@@ -256,7 +274,10 @@ func (c *ofCall) Value(key any) any {
 			return v
 		}
 	}
-	return c.Context.Value(key)
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.call.traced(key)
 }
 
 // CallFrom returns the call that ctx belongs to, or nil outside of one.

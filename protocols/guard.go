@@ -176,7 +176,7 @@ func (c *Call) refuse(ctx context.Context, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.refused == 0 {
-		c.refused = int8(RefusalOf(err).Reason) + 1
+	if c.refusal == nil {
+		c.refusal = RefusalOf(err)
 	}
 }

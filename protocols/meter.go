@@ -74,7 +74,7 @@ func (m *Meter) Begin(c *Call) {
 func (c *Call) meterShard() int { return int(c.id[len(c.id)-1] % meterShards) }
 
 // end counts a call that has finished.
-func (m *Meter) end(c *Call, refused int8, res Result) {
+func (m *Meter) end(c *Call, refused *Refusal, res Result) {
 	took := time.Since(c.Started)
 	i := c.meterShard()
 	m.flight[i].n[c.Protocol].Add(-1)
@@ -87,8 +87,8 @@ func (m *Meter) end(c *Call, refused int8, res Result) {
 	if res.Sent > 0 {
 		s.sent += uint64(res.Sent)
 	}
-	if refused > 0 {
-		s.refused[refused-1]++
+	if refused != nil {
+		s.refused[refused.Reason]++
 	}
 	s.countLocked(code)
 	s.mu.Unlock()

@@ -106,11 +106,16 @@ type Server struct {
 	// strangers do at Debug. Nil means slog.Default.
 	Log *slog.Logger
 
-	// Access receives a line for each call, at Info. Nil writes none.
+	// Access receives a line for each call, at Info. Nil writes none. An accesslog.Log among
+	// the Observers writes them without holding up who serves the call.
 	Access *slog.Logger
 
 	// Meter counts the calls. Nil counts none.
 	Meter *protocols.Meter
+
+	// Observers learn of each call when it begins, in this order, and of its end in the
+	// opposite one: an accesslog.Log, and behind it a tracing.Tracer.
+	Observers []protocols.Observer
 
 	// OnConn observes every step of every connection. It runs on the
 	// connection's goroutine, must be quick and must not call the Server.
@@ -352,5 +357,6 @@ func (s *Server) restOptions(h http.Handler) rest.Options {
 		Meter:          s.Meter,
 		Log:            s.Log,
 		Access:         s.Access,
+		Observers:      s.Observers,
 	}
 }

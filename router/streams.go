@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"net"
 	"strings"
 
@@ -31,13 +30,15 @@ func (p *port) buildSwitch(addr net.Addr) {
 		},
 		Log: p.Log,
 	}
-	if log, meter := p.Access, p.Meter; log != nil || meter != nil {
+	if log, meter := p.Access, p.Meter; log != nil || meter != nil || len(p.Observers) > 0 {
 		cfg.Begun = func(call *protocols.Call) {
 			meter.Begin(call)
-			if log == nil {
-				return
+			if log != nil {
+				call.OnDone(func(res protocols.Result) { rest.AccessLine(call.Context(), log, call, res) })
 			}
-			call.OnDone(func(res protocols.Result) { rest.AccessLine(context.Background(), log, call, res) })
+			for _, o := range p.Observers {
+				o.Begin(call)
+			}
 		}
 	}
 	p.sw = h2.New(cfg)

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 
 	"github.com/spf13/cobra"
+
+	"github.com/oneport-edge/oneport/router/accesslog"
 )
 
 // Exit codes, a contract: a supervisor must not restart on exitConfig.
@@ -59,9 +61,9 @@ func newLog(w io.Writer, format, level string) (*slog.Logger, *slog.LevelVar, er
 	opts := &slog.HandlerOptions{Level: l}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), l, nil
+		return slog.New(accesslog.Handler(slog.NewTextHandler(w, opts))), l, nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), l, nil
+		return slog.New(accesslog.Handler(slog.NewJSONHandler(w, opts))), l, nil
 	}
 	return nil, nil, fmt.Errorf("--log-format %q: want text or json", format)
 }

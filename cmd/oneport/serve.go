@@ -49,16 +49,15 @@ in flight go on, a file with mistakes changes nothing. SIGTERM drains.`,
 				log.Warn(w.Error())
 			}
 			rest.Quiet()
-			access := log
-			if !cfg.Log.Access {
-				access = nil
-			}
 			p := newProcess(log)
-			e, err := edge.Serve(cfg, log, access)
+			e, err := edge.Serve(cfg, log, nil)
 			if err != nil {
 				return exitError{err, exitConfig}
 			}
 			defer e.Close()
+			if err := e.LogTo(cmd.ErrOrStderr()); err != nil {
+				return exitError{err, exitStart}
+			}
 			asks := make(reloads)
 			api, err := adminOf(cfg, e, asks, log, level)
 			if err != nil {

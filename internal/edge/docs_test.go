@@ -39,7 +39,7 @@ func TestExamplesOfGuards(t *testing.T) {
 		}
 	}
 	seen := 0
-	for _, page := range []string{"auth", "jwt", "limits", "admin", "broadcast"} {
+	for _, page := range []string{"auth", "jwt", "limits", "admin", "broadcast", "tracing"} {
 		text, err := os.ReadFile("../../docs/" + page + ".md")
 		if err != nil {
 			t.Fatal(err)

@@ -252,6 +252,7 @@ func needRestart(was, is *config.Config) (keys []string) {
 		{"drain", was.Drain, is.Drain},
 		{"log", was.Log, is.Log},
 		{"admin", was.Admin, is.Admin},
+		{keyTelemetry, was.Telemetry, is.Telemetry},
 		{"broadcast.listen", publishersAt(was), publishersAt(is)},
 	} {
 		if content(reflect.ValueOf(k.was)) != content(reflect.ValueOf(k.is)) {

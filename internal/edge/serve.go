@@ -14,10 +14,12 @@ import (
 	"github.com/oneport-edge/oneport/protocols/conn"
 	"github.com/oneport-edge/oneport/protocols/mux"
 	"github.com/oneport-edge/oneport/router"
+	"github.com/oneport-edge/oneport/router/accesslog"
 	"github.com/oneport-edge/oneport/router/auth"
 	"github.com/oneport-edge/oneport/router/broadcast"
 	"github.com/oneport-edge/oneport/router/config"
 	"github.com/oneport-edge/oneport/router/limit"
+	"github.com/oneport-edge/oneport/router/tracing"
 	"github.com/oneport-edge/oneport/router/upstream"
 )
 
@@ -40,6 +42,10 @@ type Edge struct {
 	hub atomic.Pointer[broadcast.Hub] // in effect; nil if the file has none
 	// Publishers serves those of the broadcast, beside Server; nil if there are none.
 	Publishers *router.Server
+
+	lines     *accesslog.Log    // nil unless LogTo was called
+	linesFile *accesslog.File   // nil without one
+	exporter  *tracing.Exporter // nil if the file has no telemetry
 
 	limits  limit.Registry
 	tickets *auth.Tickets
@@ -71,7 +77,7 @@ type retired struct {
 // Serve makes an edge of a file, or says what keeps it from that. Nothing is
 // listened to yet.
 func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
-	if err := checkTLS(cfg); err != nil {
+	if err := errors.Join(checkTLS(cfg), checkTelemetry(cfg)); err != nil {
 		return nil, err
 	}
 	e := &Edge{
@@ -113,6 +119,9 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 	for _, l := range cfg.Listen {
 		e.Server.Listeners = append(e.Server.Listeners, router.Listener{Addr: l.Address, Plaintext: l.Plaintext, ProxyProtocol: l.ProxyProtocol})
 		e.Sockets = append(e.Sockets, l.Socket)
+	}
+	if err := e.trace(cfg); err != nil { // not reached: it has been checked
+		return nil, err
 	}
 	e.Publishers = e.publishers(cfg)
 	e.hub.Store(d.hub)
@@ -250,7 +259,7 @@ func Check(cfg *config.Config) error {
 	if d != nil {
 		d.drop()
 	}
-	return errors.Join(err, checkTLS(cfg), checkAdmin(cfg))
+	return errors.Join(err, checkTLS(cfg), checkAdmin(cfg), checkTelemetry(cfg))
 }
 
 // Reload replaces the routes by those of another file. Calls in flight go on as
@@ -381,6 +390,7 @@ func (e *Edge) bury() {
 // Close closes the connections to all upstreams, once the server has ended.
 func (e *Edge) Close() {
 	close(e.stop)
+	defer e.endTelemetry()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.retire(nil)

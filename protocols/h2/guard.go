@@ -59,7 +59,7 @@ func (sw *Switch) decided(call *protocols.Call, err *error) {
 	if p == nil {
 		return
 	}
-	sw.log.Error("guard panicked", "path", call.Path, "panic", p, "stack", string(debug.Stack()))
+	sw.log.ErrorContext(call.Context(), "guard panicked", "path", call.Path, "panic", p, "stack", string(debug.Stack()))
 	*err = fmt.Errorf("panic: %v", p)
 }
 
@@ -149,7 +149,7 @@ func (sw *Switch) decide(a *admission) (in context.Context, err error) {
 // failed logs an error of a guard that is no refusal.
 func (sw *Switch) failed(call *protocols.Call, err error) {
 	if err != nil && protocols.RefusalOf(err).Reason == protocols.ReasonInternal {
-		sw.log.Error("guard failed", "request", call.RequestID(), "path", call.Path, "err", err)
+		sw.log.ErrorContext(call.Context(), "guard failed", "request", call.RequestID(), "path", call.Path, "err", err)
 	}
 }
 

@@ -313,7 +313,9 @@ func (sw *Switch) begin(r *Request, facts *protocols.Conn) *protocols.Call {
 	call.Path = decodedPath(r.Path)
 	call.Conn, call.Started = facts, time.Now()
 	if sw.Begun != nil {
+		call.Ask((*asked)(r))
 		sw.Begun(call)
+		call.Ask(nil)
 	}
 	return call
 }

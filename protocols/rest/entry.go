@@ -50,6 +50,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Access != nil {
 		call.OnDone(func(res protocols.Result) { AccessLine(ctx, s.opts.Access, call, res) })
 	}
+	if len(s.opts.Observers) > 0 {
+		call.Ask((*asked)(r))
+		for _, o := range s.opts.Observers {
+			o.Begin(call)
+		}
+		call.Ask(nil)
+	}
 
 	rw.ResponseWriter = w
 	if r.ProtoMajor == 1 {
@@ -113,7 +120,7 @@ func (s *Server) finish(call *protocols.Call, x *exchange) {
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			abort, res.Err = true, err // asked for: no stack
 		} else {
-			s.log.Error("handler panicked", "request", call.RequestID(), "conn", call.Conn.ID,
+			s.log.ErrorContext(call.Context(), "handler panicked", "request", call.RequestID(), "conn", call.Conn.ID,
 				"path", call.Path, "panic", p, "stack", string(debug.Stack()))
 		}
 	}
@@ -234,6 +241,10 @@ func AccessLine(ctx context.Context, log *slog.Logger, call *protocols.Call, res
 		slog.String("remote", call.Conn.Remote.String()),
 		slog.String("conn", call.Conn.ID),
 		slog.String("request", call.RequestID()),
+		slog.String("trace", call.TraceID()),
+	}
+	if id := call.SpanID(); id != "" {
+		attrs = append(attrs, slog.String("span", id))
 	}
 	if id := call.Identity(); id != nil {
 		attrs = append(attrs, slog.String("user", id.Key()))

@@ -78,7 +78,7 @@ func cutOff(w http.ResponseWriter) {
 func refuse(w http.ResponseWriter, call *protocols.Call, err error, log *slog.Logger) {
 	refusal := protocols.RefusalOf(err)
 	if refusal.Reason == protocols.ReasonInternal {
-		log.Error("guard failed", "request", call.RequestID(), "path", call.Path, "err", err)
+		log.ErrorContext(call.Context(), "guard failed", "request", call.RequestID(), "path", call.Path, "err", err)
 	}
 	if call.Protocol == protocols.GRPC {
 		code, message := refusal.GRPC()

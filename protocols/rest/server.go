@@ -60,6 +60,8 @@ type Options struct {
 	Log *slog.Logger
 	// Access receives one line per call at Info. Nil writes none.
 	Access *slog.Logger
+	// Observers learn of each call when it begins.
+	Observers []protocols.Observer
 }
 
 // Defaults of Options.

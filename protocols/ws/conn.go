@@ -131,7 +131,18 @@ func (c *Conn) readAny() (MessageType, []byte, error) {
 	if typ == websocket.TextMessage && !utf8.Valid(msg) {
 		return 0, nil, c.refuse(CloseInvalidData, "text is not UTF-8")
 	}
+	if span := c.span(); span != nil {
+		span.Message(protocols.Message{FromClient: true, Text: typ == websocket.TextMessage, Bytes: int64(len(msg))})
+	}
 	return MessageType(typ), msg, nil
+}
+
+// span is what records the session; nil for nothing.
+func (c *Conn) span() protocols.Span {
+	if c.call == nil {
+		return nil
+	}
+	return c.call.Span()
 }
 
 // readPool has buffers for messages while they arrive.

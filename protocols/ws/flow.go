@@ -3,6 +3,7 @@ package ws
 import (
 	"bytes"
 
+	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/ws/frame"
 )
 
@@ -174,6 +175,9 @@ func (f *flow) next(p []byte, now int64) (h frame.Header, size int, err error) {
 	}
 	if err = f.check.Check(&h); err == nil {
 		err = f.count(&h, now)
+	}
+	if f.t.call != nil && f.t.call.Span() != nil && err == nil && (h.Op == frame.Text || h.Op == frame.Binary) {
+		f.t.call.Span().Message(protocols.Message{FromClient: f == &f.t.rise, Text: h.Op == frame.Text, Bytes: h.Len})
 	}
 	return h, size, err
 }

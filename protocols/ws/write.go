@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/oneport-edge/oneport/protocols"
 )
 
 // ErrClosed is returned by Write and Send when the session has ended, or its
@@ -280,6 +282,9 @@ func (c *Conn) putFrames(batch []message, wait bool) (kept bool, err error) {
 		c.mu.Lock()
 		c.sent += int64(size)
 		c.mu.Unlock()
+		for i := range batch {
+			c.wrote(&batch[i])
+		}
 	case !errors.Is(err, ErrClosed): // gorilla answered the peer's close meanwhile
 		c.abort()
 	}
@@ -330,6 +335,7 @@ func (c *Conn) put(m message) error {
 		c.mu.Lock()
 		c.sent += int64(len(m.data))
 		c.mu.Unlock()
+		c.wrote(&m)
 		return nil
 	}
 	if errors.Is(err, websocket.ErrCloseSent) {
@@ -337,6 +343,13 @@ func (c *Conn) put(m message) error {
 	}
 	c.abort()
 	return err
+}
+
+// wrote has a message recorded, if the session is.
+func (c *Conn) wrote(m *message) {
+	if span := c.span(); span != nil && m.typ != websocket.CloseMessage {
+		span.Message(protocols.Message{Text: m.typ == websocket.TextMessage, Bytes: int64(len(m.data))})
+	}
 }
 
 // startPings begins to watch over the peer.

@@ -21,7 +21,8 @@ type Config struct {
 	Admin     *Admin `json:",omitempty"` // nil without
 	Drain     Drain
 	Log       Log
-	Warnings  []Problem // risky, but not refused
+	Telemetry *Telemetry `json:",omitempty"` // nil without
+	Warnings  []Problem  // risky, but not refused
 
 	env []string
 }
@@ -202,4 +203,6 @@ type Log struct {
 	Level  string // debug, info, warn or error; info by default
 	Format string // json or text; json by default
 	Access bool   // true by default
+	// AccessLog says how; nil for as the log.
+	AccessLog *AccessLog `json:",omitempty"`
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// This file, keys_acme.go, keys_admin.go, keys_upstreams.go and keys_routes.go are the one place that says what
+// This file, keys_acme.go, keys_admin.go, keys_telemetry.go, keys_upstreams.go and keys_routes.go are the one place that says what
 // may stand in a file: each key with its type, its default, and the paragraph that
 // explains it. The walkers refuse what is not in here and take defaults and bounds
 // from here; Schema and docs/configuration.md are made of it.
@@ -107,6 +107,9 @@ var mappings = []mapping{
 	{path: keyAdmin, keys: adminKeys, about: adminAbout},
 	{path: "drain", keys: drainKeys, about: "A warning, if `not_ready` and `spread` together are longer than `timeout`."},
 	{path: "log", keys: logKeys},
+	{path: "log.access", keys: accessKeys, about: "Or `true` or `false`."},
+	{path: keyTelemetry, keys: telemetryKeys, about: telemetryAbout},
+	{path: "telemetry.otlp", keys: otlpKeys},
 }
 
 var fileKeys = []key{
@@ -133,6 +136,7 @@ var fileKeys = []key{
 	{name: keyRedis, is: submapping(), without: "each instance counts alone", about: "Where instances count together."},
 	{name: keyBroadcast, is: submapping(), without: "none", about: "Messages to those who are connected, to any instance."},
 	{name: keyAdmin, is: submapping(), without: "none", about: "Where an operator looks at the process, and changes it."},
+	{name: keyTelemetry, is: submapping(), without: "nothing is exported", about: "Traces and durations for a collector, by OTLP."},
 }
 
 var listenKeys = []key{
@@ -222,7 +226,7 @@ var drainKeys = []key{
 var logKeys = []key{
 	{name: "level", is: enum("debug", "info", "warn", "error"), otherwise: "info", about: "The least that is logged."},
 	{name: "format", is: enum("json", "text"), otherwise: "json", about: "How a line looks."},
-	{name: "access", is: boolean(), otherwise: "true", about: "A line for each call."},
+	{name: "access", is: either(boolean(), submapping()), without: "`true`", about: "A line for each call; a mapping says how."},
 }
 
 // mappingAt finds a mapping by its path; without one it holds nothing.

@@ -98,6 +98,8 @@ func checkDefault(t *testing.T, at string, k key) {
 		v.rate()
 	case isPercent:
 		got = fmt.Sprintf("%.0f%%", 100*v.percent())
+	case isFraction:
+		got = fmt.Sprint(v.fraction())
 	case isBool:
 		got = fmt.Sprint(v.boolean())
 	case isWords:

@@ -20,6 +20,7 @@ const (
 	isRate
 	isByteRate
 	isPercent
+	isFraction
 	isCount
 	isBool
 	isWords
@@ -90,6 +91,9 @@ func byteRate() kind { return kind{base: isByteRate} }
 
 // percent is a share: 20%.
 func percent() kind { return kind{base: isPercent} }
+
+// fraction is a share: 0.1.
+func fraction() kind { return kind{base: isFraction} }
 
 // count is a whole number.
 func count(least, most int64) kind { return kind{base: isCount, least: least, most: most} }
@@ -179,6 +183,8 @@ func (k kind) String() string {
 		return "rate of bytes, as `64KiB/s`"
 	case isPercent:
 		return "share, `0%` to `100%`"
+	case isFraction:
+		return "number, `0` to `1`"
 	case isCount:
 		if k.numbers != nil {
 			return numberList(k.numbers)

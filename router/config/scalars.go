@@ -289,6 +289,26 @@ func (v value) percent() float64 {
 	return n
 }
 
+// fraction gives a share as a number from 0 to 1.
+func (v value) fraction() float64 {
+	const want = "a number from 0 to 1, as 0.1"
+	otherwise, _ := strconv.ParseFloat(v.otherwise(), 64)
+	s, ok := v.scalar(want)
+	if !ok {
+		return otherwise
+	}
+	n, err := strconv.ParseFloat(s, 64)
+	switch {
+	case err == nil && v.quoted():
+		v.problemf("want %s, have text: remove the quotes", want)
+	case err != nil || !(n >= 0 && n <= 1): // NaN too
+		v.problemf("want %s, have %s", want, shown(s))
+	default:
+		return n
+	}
+	return otherwise
+}
+
 func parsePercent(s string) (float64, bool) {
 	m := percentShape.FindStringSubmatch(s)
 	if m == nil {

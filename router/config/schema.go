@@ -85,6 +85,8 @@ func (k kind) schema(path string) node {
 		return shaped(byteRateShape)
 	case isPercent:
 		return shaped(percentShape)
+	case isFraction:
+		return orVariable(node{"type": "number", "minimum": 0, "maximum": 1})
 	case isCount:
 		if k.numbers != nil {
 			return orVariable(node{"enum": k.numbers})

@@ -121,7 +121,7 @@ func TestSchemaAcceptsGoodFiles(t *testing.T) {
 var blind = []string{
 	"admin-nowhere",
 	"duplicate-key", "env", "env-number", "env-syntax", "listen-port-large", "listen-twice", "passthrough-alone",
-	"route-grpc-http1", "route-name-twice", "route-to-unknown", "route-websocket-http2", "servers-mixed", "tls-both", "tls-missing", "tls-nothing-in-it", "two-documents",
+	"route-grpc-http1", "route-name-twice", "route-to-unknown", "route-websocket-http2", "servers-mixed", "telemetry-ca", "tls-both", "tls-missing", "tls-nothing-in-it", "two-documents",
 }
 
 // The schema refuses each other bad file.

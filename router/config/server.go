@@ -43,8 +43,9 @@ func (w *walker) config(c *Config, root value) {
 	c.Log = Log{
 		Level:  log.get("level").word(),
 		Format: log.get("format").word(),
-		Access: log.get("access").boolean(),
 	}
+	c.Log.Access, c.Log.AccessLog = w.access(log.get("access"))
+	c.Telemetry = w.telemetry(o.get(keyTelemetry))
 }
 
 // objectIfGiven is object for a mapping that may be missing.

@@ -37,6 +37,7 @@ type HashKey struct {
 type asking struct {
 	call *protocols.Call
 	get  func(name string) string // the first field of a name in lower case
+	span protocols.Span           // what records the way to it; nil for nothing
 }
 
 // key is what the call is hashed by.
@@ -87,6 +88,9 @@ func (u *Upstream) choose(a *asking, tried func(*server) bool) *server {
 			return nil
 		}
 		if n := s.active.Add(1); most <= 0 || n <= most {
+			if a.span != nil {
+				a.span.Server(s.name)
+			}
 			return s
 		}
 		s.active.Add(-1)

@@ -89,10 +89,21 @@ func (c *Copied) Send() {
 		ctx, cancel := context.WithTimeout(c.up.ctx, copyTimeout)
 		defer cancel()
 		if c.call != nil {
-			ctx = c.call.In(ctx)
+			ctx = context.WithValue(c.call.In(ctx), copyKey{}, true)
 		}
 		_ = c.up.Do(ctx, &copying{Copied: c}) // it is logged
 	})
+}
+
+// copyKey marks the context of a copy.
+type copyKey struct{}
+
+// spanOf is what records the call on its way to a server; nil if nothing does, or it is a copy's way.
+func spanOf(ctx context.Context, call *protocols.Call) protocols.Span {
+	if call == nil || call.Span() == nil || ctx.Value(copyKey{}) != nil {
+		return nil
+	}
+	return call.Span()
 }
 
 // copying is the exchange of a copy.

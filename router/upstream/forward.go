@@ -38,7 +38,8 @@ type fields interface {
 
 // forward tells the server who asks, behind those that a trusted proxy says
 // it asks for. What an untrusted client said of itself has been taken out before.
-func forward(out fields, before string, call *protocols.Call) {
+// span records that way; nil for nothing.
+func forward(out fields, before string, call *protocols.Call, span protocols.Span) {
 	handed := call.Handed()
 	out.Unlike(handed)
 	from := call.Conn.Remote.Addr().String()
@@ -60,11 +61,7 @@ func forward(out fields, before string, call *protocols.Call) {
 		out.Set(forwardedHost, call.Host)
 	}
 	out.Set(requestID, call.RequestID())
-	parent := call.Traceparent()
-	if parent != out.Get(traceParent) {
-		out.Remove(traceState) // of another trace, or of none
-	}
-	out.Set(traceParent, parent)
+	handTrace(out, call, span)
 	if out.Get(baggage) != "" && len(out.Values(baggage)) > mostBaggage {
 		out.Remove(baggage)
 	}
@@ -81,6 +78,26 @@ func forward(out fields, before string, call *protocols.Call) {
 	}
 }
 
+// handTrace tells the server which trace the call belongs to.
+func handTrace(out fields, call *protocols.Call, span protocols.Span) {
+	if span != nil {
+		parent, state := span.Upstream()
+		out.Set(traceParent, parent)
+		if state != "" {
+			out.Set(traceState, state)
+		} else {
+			out.Remove(traceState)
+		}
+		return
+	}
+	const flags = 52 // what stands before them says which trace it is
+	parent, got := call.Traceparent(), out.Get(traceParent)
+	if len(got) < flags || parent[:flags] != got[:flags] {
+		out.Remove(traceState) // of another trace, or of none
+	}
+	out.Set(traceParent, parent)
+}
+
 // ours reports whether a name is one that only this port, or a guard, says something
 // under: servers of CGI's kind read "x_user_id" as "x-user-id".
 func ours(name string, handed []protocols.Field) bool {
@@ -95,7 +112,7 @@ func ours(name string, handed []protocols.Field) bool {
 // Prepare is for a stream that is handed on: what Forward is for HTTP/1.1.
 func Prepare(r *h2.Request, call *protocols.Call) {
 	fields := requestFields{r}
-	forward(fields, fields.Values(forwardedFor), call)
+	forward(fields, fields.Values(forwardedFor), call, call.Span())
 	// Some servers read a "#" as the end of the path, which the route was not chosen by.
 	if shown := strings.ReplaceAll(call.Shown(r.Path), "#", "%23"); shown != r.Path {
 		r.Path = shown
@@ -163,6 +180,6 @@ func (f headerFields) Unlike(handed []protocols.Field) {
 // a WebSocket's handshake is.
 func Forward(out http.Header, in *http.Request) {
 	if call := protocols.CallFrom(in.Context()); call != nil {
-		forward(headerFields{out}, strings.Join(in.Header.Values("X-Forwarded-For"), ", "), call)
+		forward(headerFields{out}, strings.Join(in.Header.Values("X-Forwarded-For"), ", "), call, spanOf(in.Context(), call))
 	}
 }

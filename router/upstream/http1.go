@@ -17,7 +17,8 @@ import (
 // all of the answer; else the error says what it has, see [Refusal].
 func (u *Upstream) Do(ctx context.Context, x proxy.Exchange) *proxy.Error {
 	o := &observed{Exchange: x}
-	a := asking{protocols.CallFrom(ctx), o.field}
+	call := protocols.CallFrom(ctx)
+	a := asking{call, o.field, spanOf(ctx, call)}
 	fail := &proxy.Error{Busy: true, Err: errNoServer}
 	u.attempt(ctx, &a, func(s *server) (again bool) {
 		fail = s.do(ctx, o)
@@ -45,7 +46,7 @@ func (s *server) do(ctx context.Context, o *observed) *proxy.Error {
 		if !fail.Busy {
 			v = bad
 		}
-		s.up.opts.Log.Warn("upstream failed", "upstream", s.up.name, "server", s.name, "err", fail.Err)
+		s.up.opts.Log.WarnContext(ctx, "upstream failed", "upstream", s.up.name, "server", s.name, "err", fail.Err)
 	}
 	return fail
 }
@@ -193,7 +194,7 @@ func passTrailer(ctx context.Context, name string) bool {
 // prepareHead tells the server who asks.
 func prepareHead(ctx context.Context, h *protocols.Head) {
 	if call := protocols.CallFrom(ctx); call != nil {
-		forward(headFields{h}, h.Values(forwardedFor), call)
+		forward(headFields{h}, h.Values(forwardedFor), call, spanOf(ctx, call))
 		h.Path = call.Shown(h.Path)
 		return
 	}

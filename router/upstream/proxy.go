@@ -74,7 +74,7 @@ func newReverse(at target, transport http.RoundTripper, log *slog.Logger) *httpu
 					}
 				}
 				before := strings.Join(pr.In.Header.Values("X-Forwarded-For"), ", ")
-				forward(headerFields{pr.Out.Header}, before, call)
+				forward(headerFields{pr.Out.Header}, before, call, spanOf(pr.In.Context(), call))
 				if shown := call.Shown("?" + pr.Out.URL.RawQuery); pr.Out.URL.RawQuery != "" {
 					pr.Out.URL.RawQuery = strings.TrimPrefix(shown, "?")
 				}
@@ -85,7 +85,8 @@ func newReverse(at target, transport http.RoundTripper, log *slog.Logger) *httpu
 
 // DoHTTP is Do for servers that speak HTTP/2 alone, and a request that came by HTTP/1.
 func (u *Upstream) DoHTTP(w http.ResponseWriter, r *http.Request, changes Changes) *proxy.Error {
-	a := asking{protocols.CallFrom(r.Context()), r.Header.Get}
+	call := protocols.CallFrom(r.Context())
+	a := asking{call, r.Header.Get, spanOf(r.Context(), call)}
 	fail := &proxy.Error{Busy: true, Err: errNoServer}
 	u.attempt(r.Context(), &a, func(s *server) (again bool) {
 		fail = s.doHTTP(w, r, changes)

@@ -171,7 +171,10 @@ func (u *Upstream) Relay() h2.Relay {
 
 // pickStream chooses a server for a stream.
 func (u *Upstream) pickStream(r *h2.Request, call *protocols.Call, tried []h2.Member) h2.Member {
-	a := asking{call, r.Get}
+	a := asking{call: call, get: r.Get}
+	if call != nil {
+		a.span = call.Span()
+	}
 	var s *server
 	switch {
 	case len(tried) == 0:
@@ -269,7 +272,8 @@ func (u *Upstream) Close() {
 // takes one over: the WebSocket that a handshake asks for. Where a server cannot be
 // reached it tries another.
 func (u *Upstream) DialHTTP1(ctx context.Context, handshake *http.Request) (nc net.Conn, err error) {
-	a := asking{protocols.CallFrom(ctx), handshake.Header.Get}
+	call := protocols.CallFrom(ctx)
+	a := asking{call, handshake.Header.Get, spanOf(ctx, call)}
 	err = errNoServer
 	u.attempt(ctx, &a, func(s *server) (again bool) {
 		if nc, err = s.dialHTTP1(ctx); err == nil {
