@@ -96,6 +96,7 @@ var mayImport = []struct {
 	{"router/limit", []string{"protocols"}, "limits are of calls, and know no wire; a store that instances share comes from outside"},
 	{"router/redisstore", []string{"router/limit"}, "it implements the stores that policies declare; nothing else is to link a Redis client"},
 	{"router/broadcast", []string{"protocols", "protocols/ws", "router/redisstore", "proto/oneport/broadcast/v1"}, "a handler of sessions, requests and calls; where Redis is, redisstore reads"},
+	{"router/telemetry", []string{"protocols/", "certs", "router", "router/limit", "router/upstream"}, "it reads what they count; what links a library of its own, tokens, Redis, the broadcast, comes as plain numbers"},
 	{"router", []string{"protocols/", "certs", "router/upstream"}, "router knows wires and policies both"},
 	{"client", []string{"proto/"}, "a client needs no server: of this module it links what is generated, and nothing else"},
 	{"oneporttest", []string{"router", "certs"}, "what an embedder's test needs, and no more"},
@@ -154,7 +155,8 @@ var oneImporter = []struct {
 	{"github.com/santhosh-tekuri/jsonschema/v6", []string{"router/config"}, "only a test asks whether the schema is one; the binary prints it and does not need it"},
 	{"github.com/redis/rueidis", []string{"router/redisstore"}, "one Redis client: policies declare what they store, and link none"},
 	{"github.com/centrifugal/centrifuge", []string{"router/broadcast"}, "it has a WebSocket of its own, and no 1.0: sessions are ws's, and what changes there is to change one package"},
-	{"github.com/prometheus/client_golang", []string{"router/broadcast"}, "centrifuge counts in a registry, which must not be the process's"},
+	{"github.com/prometheus/client_golang", []string{"router/telemetry", "router/broadcast"}, "what is shown to Prometheus stands in one place; and centrifuge counts in a registry, which must not be the process's"},
+	{"github.com/prometheus/client_model", []string{"router/telemetry"}, "client_golang's messages: the two go together"},
 	{"github.com/spf13/cobra", []string{"cmd/oneport"}, "flags belong to main"},
 	{"golang.org/x/sys/unix", []string{"protocols/mux", "router", "router/upstream", "internal/", "bench"}, "system calls are rare, and each has its reason"},
 }
