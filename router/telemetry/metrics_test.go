@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -64,4 +65,41 @@ func TestOwnRegistry(t *testing.T) {
 	if _, err := telemetry.New(telemetry.Options{}); err == nil {
 		t.Error("made without a server")
 	}
+}
+
+// Times of calls are a classic histogram and a native one at once.
+func TestHistogramsAreTwofold(t *testing.T) {
+	srv := &router.Server{Meter: new(protocols.Meter)}
+	reg := prometheus.NewRegistry()
+	if _, err := telemetry.New(telemetry.Options{Server: srv, Registerer: reg}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(100) {
+		call := new(protocols.Call)
+		call.Begin(t.Context(), protocols.NewID(1, i), "")
+		call.Started = time.Now().Add(-time.Duration(i) * 10 * time.Millisecond)
+		srv.Meter.Begin(call)
+		call.Finish(protocols.Result{Status: 200})
+	}
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if f.GetName() != "oneport_call_duration_seconds" {
+			continue
+		}
+		h := f.GetMetric()[0].GetHistogram()
+		var native int64
+		count := int64(0)
+		for _, d := range h.GetPositiveDelta() {
+			count += d
+			native += count
+		}
+		if h.GetSampleCount() != 100 || native != 100 || h.GetSchema() != 3 || len(h.GetBucket()) != len(protocols.HTTP.Bounds()) {
+			t.Errorf("%v", h)
+		}
+		return
+	}
+	t.Error("no histogram of calls")
 }
