@@ -106,6 +106,7 @@ func TestMetrics(t *testing.T) {
 		`oneport_calls_total{code="200",protocol="http",route="all",upstream="web"} 2`,
 		`oneport_calls_total{code="OK",protocol="grpc",route="routes[2]",upstream="rpc"} 1`,
 		`oneport_calls_total{code="1006",protocol="websocket",route="routes[3]",upstream="web"} 1`,
+		`oneport_calls_total{code="401",protocol="http",route="routes[1]",upstream="web"} 2`,
 		`oneport_calls_refused_total{protocol="http",reason="unauthenticated"} 2`,
 		`oneport_auth_tokens_refused_total{guard="jwt",reason="missing"} 2`,
 		`oneport_build_info{commit="abc",goversion=`,
