@@ -214,7 +214,7 @@ func (o *Calls) End(why *Refusal, match func(*Call) bool) (n int) {
 // Destination is where a call was sent.
 type Destination struct {
 	Route    string // its name, or what it takes
-	Upstream string // the name of the servers
+	Upstream string // the name of the servers; "" if the route is served in this process
 
 	tally atomic.Pointer[tally] // of the port's Meter
 }
@@ -222,6 +222,6 @@ type Destination struct {
 // Goes says where the call goes, once that is known. to is never changed any more.
 func (c *Call) Goes(to *Destination) { c.to.Store(to) }
 
-// Destination is where the call goes; nil if it is served in this process, or guards
-// still decide. A route's fallback does not change it.
+// Destination is where the call goes; nil if no route takes it, or none has been chosen
+// yet. A route's guards may still decide. A route's fallback does not change it.
 func (c *Call) Destination() *Destination { return c.to.Load() }

@@ -142,21 +142,27 @@ func TestMeterIsSafe(t *testing.T) {
 	}
 }
 
-// BenchmarkMeter is what counting adds to a call: the difference of both.
-func BenchmarkMeter(b *testing.B) {
-	for name, m := range map[string]*protocols.Meter{"off": nil, "on": new(protocols.Meter)} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			to := &protocols.Destination{Route: "r", Upstream: "u"}
-			b.RunParallel(func(pb *testing.PB) {
-				seq := uint64(0)
-				for pb.Next() {
-					call := metered(m, protocols.HTTP, seq)
-					seq++
-					call.Goes(to)
-					call.Finish(protocols.Result{Status: 200, Sent: 100})
-				}
-			})
-		})
+// Counting allocates nothing once a destination was seen.
+func TestMeterAllocatesNothing(t *testing.T) {
+	m, to := new(protocols.Meter), &protocols.Destination{Route: "r", Upstream: "u"}
+	call := func() *protocols.Call {
+		c := new(protocols.Call)
+		c.Begin(context.Background(), protocols.NewID(1, 1), "")
+		c.Started = time.Now()
+		c.Goes(to)
+		return c
+	}
+	for range 100 {
+		c := call()
+		m.Begin(c)
+		c.Finish(protocols.Result{Status: 200, Sent: 1})
+	}
+	bare := testing.AllocsPerRun(100, func() { call().Finish(protocols.Result{}) })
+	if n := testing.AllocsPerRun(100, func() {
+		c := call()
+		m.Begin(c)
+		c.Finish(protocols.Result{Status: 200, Sent: 1})
+	}); n != bare {
+		t.Errorf("%v allocations, %v without counting", n, bare)
 	}
 }

@@ -95,17 +95,31 @@ func (t *table) handler(r *http.Request, socket bool, otherwise http.Handler) ht
 	case w == nil:
 		return otherwise
 	case socket && w.own != nil:
+		goes(r, &w.here)
 		return w.own
 	case socket:
-		return w.to().tunnel
+		d := w.to()
+		goes(r, &d.goes)
+		return d.tunnel
 	case w.CORS != nil && isPreflight(r.Method, r.Header):
 		return w.CORS.handler()
 	case w.Redirect != "":
 		return w.redirect(p)
 	case w.own != nil:
+		goes(r, &w.here)
 		return w.own
 	default:
-		return w.to().web
+		d := w.to()
+		goes(r, &d.goes)
+		return d.web
+	}
+}
+
+// goes tells a request's call where it goes, before the route's guards decide: those that they
+// refuse count there too.
+func goes(r *http.Request, to *protocols.Destination) {
+	if call := protocols.CallFrom(r.Context()); call != nil {
+		call.Goes(to)
 	}
 }
 

@@ -43,8 +43,9 @@ type way struct {
 	request, response *edits
 	plain             bool // nothing is changed, and there is no fallback
 	shares            []*dest
-	own               http.Handler // answers in this process, WebSockets too; nil if the route leads elsewhere
-	total             int          // of the weights
+	own               http.Handler          // answers in this process, WebSockets too; nil if the route leads elsewhere
+	here              protocols.Destination // of own
+	total             int                   // of the weights
 }
 
 // dest is an upstream of a route.
@@ -60,7 +61,7 @@ type dest struct {
 
 // newWay makes a route ready, which is valid. Its guards come behind those of the server.
 func (s *Server) newWay(r *Route) *way {
-	w := &way{Route: r, request: r.Request.compile(), response: r.Response.compile()}
+	w := &way{Route: r, here: protocols.Destination{Route: r.String()}, request: r.Request.compile(), response: r.Response.compile()}
 	w.plain = w.request == nil && w.response == nil && w.CORS == nil && w.Rewrite == "" && w.RewriteHost == "" &&
 		w.AnswerTimeout == 0 && w.Fallback == nil && w.Mirror == nil && w.MaxBody == 0
 	if r.Handler != nil {
@@ -77,7 +78,7 @@ func (s *Server) newWay(r *Route) *way {
 		d := &dest{way: w, up: share.To, weight: share.Weight, goes: protocols.Destination{Route: r.String(), Upstream: share.To.String()}}
 		d.stream, d.web = d.newStream(), rest.Guarded(d, r.Guards, s.Log)
 		if len(r.Guards) > 0 {
-			d.stream = h2.Guarded(d.stream, slices.Concat(s.Guards, r.Guards))
+			d.stream = h2.Guarded(d.stream, slices.Concat(s.Guards, r.Guards), &d.goes)
 		}
 		if r.WebSocket != "" {
 			d.tunnel = rest.Guarded(s.sessions.Tunnel(ws.TunnelOptions{

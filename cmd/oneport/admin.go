@@ -42,7 +42,7 @@ func (f *adminFlags) open(srv *router.Server, log *slog.Logger, level *slog.Leve
 		}
 	}
 	return edge.NewAdmin(edge.AdminOptions{
-		Admin: config.Admin{Listen: f.listen, TokenFile: file}, Server: srv, Version: version, Level: level, TokenDir: runtimeDir(), Log: log,
+		Admin: config.Admin{Listen: f.listen, TokenFile: file}, Server: srv, Version: version, Commit: revision(), Level: level, TokenDir: runtimeDir(), Log: log,
 	})
 }
 
@@ -91,5 +91,5 @@ func adminOf(cfg *config.Config, e *edge.Edge, asks reloads, log *slog.Logger, l
 	if cfg.Admin == nil {
 		return nil, nil //nolint:nilnil // none is wanted
 	}
-	return edge.NewAdmin(edge.AdminOptions{Admin: *cfg.Admin, Edge: e, Version: version, Reload: asks.ask, Level: level, TokenDir: runtimeDir(), Log: log})
+	return edge.NewAdmin(edge.AdminOptions{Admin: *cfg.Admin, Edge: e, Version: version, Commit: revision(), Reload: asks.ask, Level: level, TokenDir: runtimeDir(), Log: log})
 }

@@ -20,6 +20,8 @@
 // Two instances of examples/chat meet at a Redis, and two windows of Chromium see what happens when one
 // of them is killed.
 //
+// A real Prometheus scrapes a fourth, and all rules and panels of deploy must have data.
+//
 // The rule: a script that finds something wrong with oneport is not made to
 // accept it.
 package clients

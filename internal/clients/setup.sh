@@ -16,6 +16,8 @@ need chromium chromium
 need redis-server redis-server
 need nginx nginx-light
 need haproxy haproxy
+need promtool prometheus
+need prometheus prometheus
 # Debian's own Python: another one, first in PATH, has no grpcio.
 /usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null ||
 	missing+=(python3 python3-grpcio python3-protobuf)

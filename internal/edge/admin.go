@@ -22,6 +22,7 @@ import (
 	"github.com/oneport-edge/oneport/router"
 	"github.com/oneport-edge/oneport/router/admin"
 	"github.com/oneport-edge/oneport/router/config"
+	"github.com/oneport-edge/oneport/router/telemetry"
 )
 
 // AdminOptions configures an Admin.
@@ -33,8 +34,8 @@ type AdminOptions struct {
 	Edge *Edge
 	// Reload loads the file again. Nil without a file.
 	Reload func(context.Context) (Plan, error)
-	// Version is the program's.
-	Version string
+	// Version and Commit are the program's.
+	Version, Commit string
 	// Level is that of the log.
 	Level *slog.LevelVar
 	// TokenDir is where a token is kept that is made; "" for a new folder for temporary files.
@@ -47,6 +48,7 @@ type AdminOptions struct {
 type Admin struct {
 	opts    AdminOptions
 	servers []*router.Server
+	metrics *telemetry.Metrics
 	drain   chan struct{}
 	once    sync.Once
 	calls   *protocols.Calls
@@ -76,6 +78,10 @@ func NewAdmin(opts AdminOptions) (*Admin, error) {
 		if opts.Server.Meter == nil {
 			opts.Server.Meter = new(protocols.Meter)
 		}
+	}
+	var err error
+	if a.metrics, err = telemetry.New(a.telemetry()); err != nil {
+		return nil, err
 	}
 	if opts.Listen != "" {
 		srv := a.server(opts.Listen)
@@ -243,7 +249,7 @@ func (a *Admin) service(ending <-chan struct{}) admin.Options {
 		Port: a.opts.Server, Calls: a.calls, Revoker: a.opts.Revoker, Level: a.opts.Level, Profiles: a.opts.PProf, Log: a.opts.Log,
 		Ending: ending,
 		Drain:  func() { a.once.Do(func() { close(a.drain) }) },
-		Checks: a.checks, Limits: a.limits, Routes: a.routes, Upstreams: a.upstreams, Certificates: a.certificates, Stats: a.stats,
+		Checks: a.checks, Limits: a.limits, Routes: a.routes, Upstreams: a.upstreams, Certificates: a.certificates, Stats: a.stats, Metrics: a.metrics.Handler(),
 	}
 	if e := a.opts.Edge; e != nil {
 		o.Config = e.shown

@@ -10,7 +10,6 @@ import (
 	adminv1 "github.com/oneport-edge/oneport/proto/oneport/admin/v1"
 	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/ws"
-	"github.com/oneport-edge/oneport/router/limit"
 )
 
 // stats are the counts that a page looks at each second.
@@ -93,12 +92,10 @@ func (a *Admin) refusals() (list []*adminv1.ReasonCount) {
 			add("auth.jwt", why, n)
 		}
 	}
-	for _, g := range e.Server.Guards {
-		if shed, ok := g.(*limit.Shed); ok {
-			_, memory, latency := shed.Stats()
-			add("shed", "memory", memory)
-			add("shed", "latency", latency)
-		}
+	if shed := e.shed(); shed != nil {
+		_, memory, latency := shed.Stats()
+		add("shed", "memory", memory)
+		add("shed", "latency", latency)
 	}
 	add("sessions", "revoked", e.open.Stats().Refused)
 	return list

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,10 +10,12 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/oneport-edge/oneport/certs"
 	adminv1 "github.com/oneport-edge/oneport/proto/oneport/admin/v1"
 	"github.com/oneport-edge/oneport/router"
 	"github.com/oneport-edge/oneport/router/auth"
 	"github.com/oneport-edge/oneport/router/config"
+	"github.com/oneport-edge/oneport/router/limit"
 	"github.com/oneport-edge/oneport/router/upstream"
 )
 
@@ -25,6 +26,7 @@ type view struct {
 	ready map[string]func() error
 	// tokens are the guards of tokens, for what they have counted.
 	tokens []*auth.JWT
+	redis  *limit.Shared // nil without Redis
 }
 
 // show makes what is in effect the view.
@@ -38,6 +40,9 @@ func (e *Edge) show(cfg *config.Config) {
 	for key, d := range e.doors {
 		if j, ok := d.guard.(*auth.JWT); ok {
 			v.tokens = append(v.tokens, j)
+		}
+		if d.shared != nil {
+			v.redis = d.shared
 		}
 		if d.ready != nil {
 			kind, _, _ := strings.Cut(key, " ")
@@ -192,37 +197,19 @@ func (a *Admin) upstreams() (list []*adminv1.Upstream) {
 	return list
 }
 
-// certificates are those that clients are shown. A source is asked for each of its names
-// as a client with keys of either kind would.
+// certificates are those that clients are shown.
 func (a *Admin) certificates() (list []*adminv1.Certificate) {
-	source := a.opts.Server.Certs
-	if source == nil {
-		return nil
-	}
-	for _, name := range source.Names() {
-		for _, scheme := range []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.PSSWithSHA256, tls.Ed25519} {
-			cert, err := source.Certificate(&tls.ClientHelloInfo{
-				ServerName: strings.Replace(name, "*", "any", 1), SupportedVersions: []uint16{tls.VersionTLS13},
-				SignatureSchemes: []tls.SignatureScheme{scheme}, CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256},
-			})
-			if err != nil || cert == nil || cert.Leaf == nil {
-				continue // a CA has not issued it yet
-			}
-			sum := sha256.Sum256(cert.Leaf.Raw)
-			digest := hex.EncodeToString(sum[:])
-			if slices.ContainsFunc(list, func(c *adminv1.Certificate) bool { return c.GetFingerprint() == digest }) {
-				continue
-			}
-			v := &adminv1.Certificate{
-				Names: slices.Clone(cert.Leaf.DNSNames), Subject: cert.Leaf.Subject.String(), Issuer: cert.Leaf.Issuer.String(),
-				Serial: cert.Leaf.SerialNumber.Text(16), Fingerprint: digest,
-				NotBefore: timestamppb.New(cert.Leaf.NotBefore), NotAfter: timestamppb.New(cert.Leaf.NotAfter),
-			}
-			for _, ip := range cert.Leaf.IPAddresses {
-				v.Names = append(v.Names, ip.String())
-			}
-			list = append(list, v)
+	for _, cert := range certs.Shown(a.opts.Server.Certs) {
+		sum := sha256.Sum256(cert.Raw)
+		v := &adminv1.Certificate{
+			Names: slices.Clone(cert.DNSNames), Subject: cert.Subject.String(), Issuer: cert.Issuer.String(),
+			Serial: cert.SerialNumber.Text(16), Fingerprint: hex.EncodeToString(sum[:]),
+			NotBefore: timestamppb.New(cert.NotBefore), NotAfter: timestamppb.New(cert.NotAfter),
 		}
+		for _, ip := range cert.IPAddresses {
+			v.Names = append(v.Names, ip.String())
+		}
+		list = append(list, v)
 	}
 	return list
 }

@@ -34,7 +34,8 @@ import (
 func TestMain(m *testing.M) {
 	rest.Quiet()
 	// A centrifuge node's last goroutines end within a second of its end.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/centrifugal/centrifuge.(*Node).unsubscribeFromBrokerWhenEmpty.func1"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/centrifugal/centrifuge.(*Node).unsubscribeFromBrokerWhenEmpty.func1"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1")) // it sleeps for a second while Redis is away
 }
 
 // demo serves the demo on a port in memory, with the certificates of that port.

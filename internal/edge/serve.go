@@ -34,6 +34,7 @@ type Edge struct {
 	Calls *protocols.Calls
 	log   *slog.Logger
 	seen  atomic.Pointer[view]
+	loads atomic.Pointer[Loads] // replaced under mu
 
 	begun *config.Config // what it was started with: what is in effect but for the routes
 	stop  chan struct{}  // closed by Close
@@ -57,7 +58,6 @@ type Edge struct {
 	doors map[string]*door
 	shut  []shut
 	last  *config.Config // whose routes are in effect
-	loads Loads
 }
 
 // Loads counts how often a file was loaded, the start included.
@@ -81,10 +81,11 @@ func Serve(cfg *config.Config, log, access *slog.Logger) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{
-		Calls: protocols.NewCalls(), log: log, begun: cfg, last: cfg, loads: Loads{Good: 1, At: time.Now()},
+		Calls: protocols.NewCalls(), log: log, begun: cfg, last: cfg,
 		pools: map[string]*upstream.Upstream{}, stop: make(chan struct{}), tickets: auth.NewTickets(auth.TicketsOptions{}),
 		open: auth.NewSessions(),
 	}
+	e.loads.Store(&Loads{Good: 1, At: time.Now()})
 	pools, routes, d, err := e.build(cfg)
 	if err != nil {
 		e.work.Wait() // for what doors have run that are dropped
@@ -312,19 +313,17 @@ func (e *Edge) LoadFailed(err error) {
 }
 
 // Loads says how loading files went.
-func (e *Edge) Loads() Loads {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.loads
-}
+func (e *Edge) Loads() Loads { return *e.loads.Load() }
 
 func (e *Edge) loaded(err error) {
+	l := *e.loads.Load()
 	if err == nil {
-		e.loads.Good++
+		l.Good++
 	} else {
-		e.loads.Failed++
+		l.Failed++
 	}
-	e.loads.At, e.loads.Err = time.Now(), err
+	l.At, l.Err = time.Now(), err
+	e.loads.Store(&l)
 }
 
 // replace puts the routes of a file in effect. fresh are the kinds of guards that were made anew.

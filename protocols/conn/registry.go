@@ -92,6 +92,8 @@ type Registry struct {
 	reasons [numReasons]atomic.Int64
 	total   atomic.Int64
 
+	handshakes handshakes
+
 	goneIn, goneOut int64 // bytes of connections that are no longer open; guarded by mu
 }
 
@@ -307,11 +309,13 @@ type Stats struct {
 	Ended    map[Reason]int64          // refused and closed connections so far, by reason
 	// BytesIn and BytesOut were read from and written to clients so far, TLS records included.
 	BytesIn, BytesOut int64
+	// Handshakes are those of TLS that have succeeded; the others are in Ended.
+	Handshakes Handshakes
 }
 
 // Stats returns the counts. States and reasons that never occurred are left out.
 func (r *Registry) Stats() Stats {
-	s := Stats{Accepted: r.total.Load(), Open: make(map[protocols.State]int64), Ended: make(map[Reason]int64)}
+	s := Stats{Accepted: r.total.Load(), Open: make(map[protocols.State]int64), Ended: make(map[Reason]int64), Handshakes: r.handshakes.stats()}
 	r.mu.Lock()
 	s.BytesIn, s.BytesOut = r.goneIn, r.goneOut
 	for _, c := range r.open {

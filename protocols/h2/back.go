@@ -33,6 +33,9 @@ func (c *client) route(s *stream, r *Request, end bool) {
 		guards = nil
 	case *guarded:
 		to, guards = b.Backend, b.guards
+		if s.call != nil {
+			s.call.Goes(b.goes)
+		}
 	}
 	switch {
 	case to == nil:

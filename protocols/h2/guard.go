@@ -15,12 +15,15 @@ import (
 )
 
 // Guarded is a backend with guards of its own, which are asked in place of
-// Config.Guards.
-func Guarded(to Backend, guards []protocols.Guard) Backend { return &guarded{to, guards} }
+// Config.Guards. Calls are told before that where they go, so that those refused count there.
+func Guarded(to Backend, guards []protocols.Guard, goes *protocols.Destination) Backend {
+	return &guarded{to, guards, goes}
+}
 
 type guarded struct {
 	Backend
 	guards []protocols.Guard
+	goes   *protocols.Destination
 }
 
 // guard asks guards about a stream: at once those that need not wait.

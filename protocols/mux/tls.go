@@ -67,6 +67,7 @@ func (m *Mux) serveTLS(c *conn.Conn) {
 	// Background: a context that can end would cost a goroutine for each
 	// handshake. The connection's deadline and the registry end it as well.
 	h := &handshake{Context: context.Background(), c: c}
+	begun := time.Now()
 	err := tc.HandshakeContext(h)
 	c.Settle() // a handshake that failed before it wrote still holds its slot
 	if err != nil {
@@ -85,6 +86,7 @@ func (m *Mux) serveTLS(c *conn.Conn) {
 	}
 
 	state := tc.ConnectionState()
+	m.Registry.Handshook(time.Since(begun), state.DidResume)
 	if state.NegotiatedProtocol == challengeProtocol {
 		_ = tc.CloseWrite() // the CA has seen the certificate
 		m.drop(c, conn.ReasonChallenge, nil)

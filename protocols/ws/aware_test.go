@@ -302,6 +302,9 @@ func TestAwarePings(t *testing.T) {
 		u.want(t)
 		u.send(t, server(0x8a, "not ours"), server(0x89, "nor this"))
 		c.want(t, "\x8anot ours", "\x89nor this")
+		if tr := s.Traffic(); tr.RTTs[0] != 1 || tr.RTTs[len(tr.RTTs)-1] != 1 || tr.RTT != 0 {
+			t.Errorf("the client's pong: %+v", tr)
+		}
 		time.Sleep(20 * time.Second)
 		u.send(t, server(0x81, "alive")) // 5 s before it would be pinged
 		c.want(t, "\x81alive")
@@ -312,6 +315,9 @@ func TestAwarePings(t *testing.T) {
 		c.want(t, closing(1001, "no answer to a ping"))
 		u.want(t, closing(1001, ""))
 		over(t, s, "1006", "client_dead")
+		if tr := s.Traffic(); tr.Out.Count != 1 || tr.Out.Bytes != 5 || tr.In.Count != 0 {
+			t.Errorf("messages: %+v", tr)
+		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		s := NewServer(nil)

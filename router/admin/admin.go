@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -59,6 +60,8 @@ type Options struct {
 	Checks func() []*adminv1.Check
 	// Ending is closed when those that watch are to leave. Nil means never.
 	Ending <-chan struct{}
+	// Metrics serves GET /metrics. Nil serves none.
+	Metrics http.Handler
 	// Profiles serves Go's profiles over HTTP.
 	Profiles bool
 	// Log receives what operators change, at Info. Nil means slog.Default.

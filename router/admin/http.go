@@ -77,7 +77,7 @@ func index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = io.WriteString(w, "oneport admin\n\n"+ // the client has left: nothing to tell
 		"GET  / in a browser: the page\n"+
-		"GET  /healthz /readyz /readyz?verbose\n"+
+		"GET  /healthz /readyz /readyz?verbose /metrics\n"+
 		"GET  /api/v1/ connections connections/watch revocations routes upstreams certificates limits config log-level health stats\n"+
 		"POST /api/v1/ kill unrevoke plan reload drain log-level   (with the token)\n"+
 		"gRPC oneport.admin.v1.Admin\n")

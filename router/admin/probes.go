@@ -7,13 +7,14 @@ import (
 )
 
 const (
-	pathHealth = "/healthz"
-	pathReady  = "/readyz"
+	pathHealth  = "/healthz"
+	pathReady   = "/readyz"
+	pathMetrics = "/metrics"
 )
 
-// Probes are the answers to a load balancer and a kubelet, and nothing else: /healthz
-// while the process serves, and /readyz while it should get calls; with ?verbose that says why
-// not. They ask for no token.
+// Probes are the answers to a load balancer, a kubelet and Prometheus, and nothing else: /healthz
+// while the process serves, /readyz while it should get calls; with ?verbose that says why
+// not; and /metrics. They ask for no token.
 func (s *Service) Probes() http.Handler {
 	mux := http.NewServeMux()
 	s.probes(mux)
@@ -23,6 +24,9 @@ func (s *Service) Probes() http.Handler {
 func (s *Service) probes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+pathHealth, func(w http.ResponseWriter, _ *http.Request) { probe(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET "+pathReady, s.ready)
+	if s.opts.Metrics != nil {
+		mux.Handle("GET "+pathMetrics, s.opts.Metrics)
+	}
 }
 
 func probe(w http.ResponseWriter, code int, text string) {

@@ -10,7 +10,7 @@ var adminKeys = []key{
 	},
 	{
 		name: "probes", is: hostPort(0), without: "none",
-		about: "A second address, which may be any: `:9902`. It serves `/healthz` and `/readyz` alone, without a token.",
+		about: "A second address, which may be any: `:9902`. It serves `/healthz`, `/readyz` and `/metrics` alone, without a token.",
 	},
 	{
 		name: "token_file", is: file(), without: "a new token at each start", with: []string{"listen"},

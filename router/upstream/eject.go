@@ -69,6 +69,7 @@ func (u *Upstream) eject(s *server) {
 	}
 	pause := u.opts.Eject.For << min(s.ejections, mostEjections)
 	s.ejections++
+	u.ejections++
 	now := time.Now()
 	s.ejected = now.Add(pause)
 	u.renewLocked(now)
@@ -128,6 +129,13 @@ func (b *breaker) admits(now time.Time) bool {
 	}
 	b.trial = now
 	return true
+}
+
+// isOpen reports whether no calls are let through.
+func (b *breaker) isOpen() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.open.IsZero()
 }
 
 // ended takes note of the end of a call.

@@ -246,7 +246,20 @@ func TestEject(t *testing.T) {
 		fail(t, u, "b")
 		time.Sleep(10 * time.Second)
 		wantServers(t, u, "abc")
+		if tries := u.Tries(); tries != (Tries{Ejections: 3}) {
+			t.Errorf("%+v", tries)
+		}
 	})
+}
+
+func TestTriesCountRetries(t *testing.T) {
+	u := pool(t, 2, Options{})
+	for range 11 {
+		u.budget.spend()
+	}
+	if tries := u.Tries(); tries != (Tries{Retries: 10, Denied: 1}) {
+		t.Errorf("%+v", tries)
+	}
 }
 
 // The last one stays: it may serve some, and nobody else serves any.

@@ -24,6 +24,8 @@ type Retries struct {
 type budget struct {
 	per  int64        // thousandths of a retry that a call brings
 	left atomic.Int64 // thousandths of a retry
+
+	spent, denied atomic.Int64 // retries so far
 }
 
 const (
@@ -47,8 +49,10 @@ func (b *budget) call() {
 // spend takes a retry out, if there is one left.
 func (b *budget) spend() bool {
 	if b.left.Add(-aRetry) >= 0 {
+		b.spent.Add(1)
 		return true
 	}
 	b.left.Add(aRetry)
+	b.denied.Add(1)
 	return false
 }

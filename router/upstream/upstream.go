@@ -102,6 +102,8 @@ type Upstream struct {
 	servers []*server
 	removed []*server // that still have calls
 	closed  bool
+	// ejections counts servers that were left out.
+	ejections int64
 }
 
 // New returns the upstream of a server's URL. Its scheme says what the server speaks:
@@ -216,6 +218,26 @@ func (u *Upstream) Stats() (st h2.UpstreamStats) {
 		st.Failed += one.Failed
 	}
 	return st
+}
+
+// Tries are counts of what an upstream did about calls and servers that failed.
+type Tries struct {
+	// Retries is how often a call was tried again, Denied how often it would have been, had
+	// there been some of Retries.Budget left.
+	Retries, Denied int64
+	// Ejections is how often a server was left out for errors.
+	Ejections int64
+	// Open says that the circuit breaker lets no call through now.
+	Open bool
+}
+
+// Tries returns the counts.
+func (u *Upstream) Tries() Tries {
+	t := Tries{Retries: u.budget.spent.Load(), Denied: u.budget.denied.Load(), Open: u.breaker.isOpen()}
+	u.mu.Lock()
+	t.Ejections = u.ejections
+	u.mu.Unlock()
+	return t
 }
 
 // ServerStats is what is known of one server at one moment.

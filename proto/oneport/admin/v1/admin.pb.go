@@ -630,7 +630,7 @@ type Call struct {
 	Host     string `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
 	// Without the query.
 	Path string `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
-	// "" if no route takes it, or guards have not decided yet.
+	// "" if no route takes it.
 	Route    string `protobuf:"bytes,6,opt,name=route,proto3" json:"route,omitempty"`
 	Upstream string `protobuf:"bytes,7,opt,name=upstream,proto3" json:"upstream,omitempty"`
 	// Who it is made for; not set if nobody has found out.
