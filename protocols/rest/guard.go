@@ -19,6 +19,14 @@ func (a *asked) Get(name string) string      { return a.Header.Get(name) }
 func (a *asked) Values(name string) []string { return a.Header.Values(name) }
 func (a *asked) Query() string               { return a.URL.RawQuery }
 
+func (a *asked) Sole(name string) (value string, count int) {
+	values := a.Header.Values(name)
+	if len(values) == 0 {
+		return "", 0
+	}
+	return values[0], len(values)
+}
+
 func (a *asked) Target() string {
 	if strings.HasPrefix(a.RequestURI, "/") {
 		return a.RequestURI
@@ -30,7 +38,11 @@ func (a *asked) Target() string {
 func admit(ctx context.Context, guards []protocols.Guard, call *protocols.Call, r *http.Request) (context.Context, error) {
 	call.Ask((*asked)(r))
 	defer call.Ask(nil)
-	return protocols.Admit(ctx, guards, call)
+	ctx, rest, err := protocols.AdmitNow(ctx, guards, call)
+	if err != nil || len(rest) == 0 {
+		return ctx, err
+	}
+	return protocols.Admit(ctx, rest, call)
 }
 
 // Guarded is a handler of what a Server has let in, with guards of its own, which are
