@@ -15,16 +15,33 @@ import (
 // asked is a request as guards look at it.
 type asked http.Request
 
-func (a *asked) Get(name string) string      { return a.Header.Get(name) }
-func (a *asked) Values(name string) []string { return a.Header.Values(name) }
+func (a *asked) Get(name string) string {
+	v, _ := a.Sole(name)
+	return v
+}
+func (a *asked) Values(name string) []string { return a.Header[canonical(name)] }
 func (a *asked) Query() string               { return a.URL.RawQuery }
 
 func (a *asked) Sole(name string) (value string, count int) {
-	values := a.Header.Values(name)
+	values := a.Header[canonical(name)]
 	if len(values) == 0 {
 		return "", 0
 	}
 	return values[0], len(values)
+}
+
+// canonical is a name as net/http has it. Those that guards ask for most need not be looked
+// at byte by byte, which cost as much as the rest of a guard.
+func canonical(name string) string {
+	switch name {
+	case "authorization":
+		return "Authorization"
+	case "cookie":
+		return "Cookie"
+	case "origin":
+		return "Origin"
+	}
+	return http.CanonicalHeaderKey(name)
 }
 
 func (a *asked) Target() string {
