@@ -59,7 +59,7 @@ is optional (make one with: oneport certs --client NAME), and shown by whoami.`,
 			if opts.Plaintext != "" {
 				opts.Plaintext = addrs[1].String()
 			}
-			printDemo(cmd.OutOrStdout(), opts)
+			printDemo(cmd.OutOrStdout(), opts, admin.listen)
 			return newProcess(log).serve(cmd.Context(), srv, nil, api)
 		},
 	}
@@ -77,7 +77,7 @@ is optional (make one with: oneport certs --client NAME), and shown by whoami.`,
 }
 
 // printDemo says what to try.
-func printDemo(w io.Writer, opts edge.DemoOptions) {
+func printDemo(w io.Writer, opts edge.DemoOptions, admin string) {
 	ca, err := filepath.Abs(filepath.Join(opts.CertDir, "ca.crt"))
 	if err != nil {
 		ca = filepath.Join(opts.CertDir, "ca.crt")
@@ -106,6 +106,11 @@ func printDemo(w io.Writer, opts edge.DemoOptions) {
 			"  plaintext  curl http://"+opts.Plaintext+"/api/hello",
 			"             curl --http2-prior-knowledge http://"+opts.Plaintext+"/api/whoami",
 			"             grpcurl -plaintext "+opts.Plaintext+" list",
+			"")
+	}
+	if admin != "" {
+		lines = append(lines,
+			"  see it     http://"+admin+"/   (or: oneport top --admin "+admin+")",
 			"")
 	}
 	fmt.Fprintln(w, strings.Join(lines, "\n"))

@@ -101,6 +101,9 @@ func TestAdmin(t *testing.T) {
 				continue // the last thing of all, below
 			}
 			out := adminLine(t, dir, line, api, probes)
+			if strings.Contains(out, "needs the token") {
+				t.Errorf("%s: %s", line, out)
+			}
 			if strings.Contains(line, "/kill") && strings.Contains(line, "alice") && strings.HasPrefix(line, "curl") && !strings.Contains(out, `"calls": 2`) && !strings.Contains(out, `"calls": 3`) { // grpcurl asks for reflection, too
 				t.Errorf("%s: %s", line, out)
 			}

@@ -40,6 +40,9 @@ func TestRules(t *testing.T) {
 		{"GET", "/assets%2f..%2fapi/v1/connections", "Sec-Fetch-Site: cross-site", 403},
 		{"POST", "/", "", 401},
 		{"GET", "/healthz", "", 200},
+		{"GET", "/metrics", "", 404}, // this one has none
+		{"GET", "/metrics", "Host: evil.example", 403},
+		{"GET", "/metrics", "Sec-Fetch-Site: cross-site", 403},
 		{"GET", routes, "Host: localhost", 200},
 		{"GET", routes, "Host: LOCALHOST.:9901", 200},
 		{"GET", routes, "Host: [::1]:9901", 200},
