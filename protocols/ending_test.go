@@ -171,3 +171,46 @@ func TestEndsConcurrently(t *testing.T) {
 		t.Errorf("%d calls are left", n)
 	}
 }
+
+// No end is lost of calls that change their place while those that are due are looked for, and whose
+// credential is replaced meanwhile.
+func TestEndsOfCallsThatMoveMeanwhile(t *testing.T) {
+	p := newPort()
+	const n = 1000
+	calls := make([]*protocols.Call, n)
+	var all sync.WaitGroup
+	var mu sync.Mutex // of p.seq
+	for g := range 4 {
+		all.Go(func() {
+			for i := g; i < n; i += 4 {
+				mu.Lock()
+				c, _ := p.call(strconv.Itoa(i))
+				mu.Unlock()
+				id := alice(time.Duration(i%4) * time.Millisecond)
+				c.Identify(id)
+				c.EndAt(id, id.Expires)
+				for k := range 20 {
+					if i%2 == 0 {
+						c.Identify(&protocols.Identity{Subject: strconv.Itoa(i + k), By: "keys"})
+					} else {
+						c.Identify(alice(time.Duration(k) * time.Millisecond))
+					}
+					c.Hold(p)
+				}
+				calls[i] = c
+			}
+		})
+	}
+	all.Wait()
+	for i, c := range calls {
+		for end := time.Now().Add(5 * time.Second); c.Refusal() == nil; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("call %d does not end", i)
+			}
+		}
+		c.Finish(protocols.Result{})
+	}
+	if n := p.Len(); n != 0 {
+		t.Errorf("%d calls are left", n)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,4 +209,33 @@ func TestPongsDoNotMoveTheDeadline(t *testing.T) {
 		_ = c.Close()
 		time.Sleep(10 * time.Second)
 	})
+}
+
+// Who writes waits for the peer, also while a pong that the peer has asked for waits for it:
+// short messages are not left in the socket's buffer, compressed or not.
+func TestShortMessageWaitsBehindAPong(t *testing.T) {
+	for name, compress := range map[string]bool{"plain": false, "compressed": true} {
+		t.Run(name, func(t *testing.T) {
+			var wrote atomic.Int64
+			e := serve(t, ws.Options{Compression: compress}, func(ctx context.Context, c *ws.Conn) error {
+				c.CloseRead()
+				time.Sleep(20 * time.Millisecond) // the pong comes to wait first, or there would be nothing to see
+				for range 1000 {
+					if err := c.Write(ws.Text, []byte("short")); err != nil {
+						return err
+					}
+					wrote.Add(1)
+				}
+				<-ctx.Done()
+				return nil
+			})
+			c, _ := e.keep(t, nil)
+			_, _ = c.Write(frame(0x89, []byte("p"))) // and reads nothing
+			time.Sleep(100 * time.Millisecond)       // whoever does not wait has time to write
+			if n := wrote.Load(); n > 0 {
+				t.Errorf("%d messages were written that the peer has not taken", n)
+			}
+			_ = c.Close()
+		})
+	}
 }

@@ -50,6 +50,8 @@ func (s *Sessions) Refresh(id *protocols.Identity, request string) (done Refresh
 
 // move has a session end with a newer credential, or says why not.
 func (s *Sessions) move(call *protocols.Call, id *protocols.Identity) protocols.NotRenewed {
+	s.moving.Lock() // two newer ones may come at once: the one that ends later is to stay
+	defer s.moving.Unlock()
 	was := call.Identity()
 	rules, held := s.rulesOf(call)
 	switch {

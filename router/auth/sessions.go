@@ -24,6 +24,7 @@ type Sessions struct {
 	joining  sync.Mutex                         // held while ports is replaced
 	revoked  atomic.Pointer[map[who]revocation] // replaced as a whole; read by each call
 	revoking sync.Mutex                         // held while revoked is replaced
+	moving   sync.Mutex                         // held while a session gets another credential
 	checkers atomic.Pointer[[]Checker]          // of tokens that come in band; replaced as a whole
 
 	ended, refused, moved atomic.Uint64

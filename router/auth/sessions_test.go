@@ -366,3 +366,36 @@ func BenchmarkSessions(b *testing.B) {
 		})
 	}
 }
+
+// The end of a session moves away only, also when two newer credentials come at once.
+func TestRefreshedAtOnce(t *testing.T) {
+	s := auth.NewSessions()
+	in := func(d time.Duration) *protocols.Identity {
+		return &protocols.Identity{Subject: "alice", Issuer: "a", By: "jwt", Expires: time.Now().Add(d)}
+	}
+	// Looking at many rules takes a while, in which the other one is done.
+	rules := &auth.Require{Claims: map[string][]string{}}
+	claims := map[string]any{}
+	for i := range 100 {
+		name := fmt.Sprint(i)
+		rules.Claims[name], claims[name] = []string{name}, name
+	}
+	for range 500 {
+		was := in(time.Minute)
+		was.Claims = claims
+		o := openAs(t, s, protocols.WebSocket, was, rules)
+		var both sync.WaitGroup
+		for _, d := range []time.Duration{time.Hour, 2 * time.Hour} {
+			both.Go(func() {
+				id := in(d)
+				id.Claims = claims
+				s.Refresh(id, "")
+			})
+		}
+		both.Wait()
+		if left := time.Until(o.Identity().Expires); left < 90*time.Minute {
+			t.Fatalf("it ends in %s, want two hours", left)
+		}
+		o.Finish(protocols.Result{})
+	}
+}

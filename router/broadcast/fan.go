@@ -84,11 +84,16 @@ func (h *Hub) join(ctx context.Context, e *engine, channel string, w *wanted, to
 func (h *Hub) enter(channel string, w *wanted) (f *fan, first bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f = h.fans[channel]
+	o := w.fans[channel]
+	for _, there := range h.fans[channel] {
+		if is := there.options[channel]; is.EnablePositioning == o.EnablePositioning && is.EnableRecovery == o.EnableRecovery {
+			f = there
+		}
+	}
 	if f == nil {
-		own := &wanted{channels: []string{channel}, options: map[string]centrifuge.SubscribeOptions{channel: w.fans[channel]}}
+		own := &wanted{channels: []string{channel}, options: map[string]centrifuge.SubscribeOptions{channel: o}}
 		f, first = &fan{oneWay: oneWay{h, "fan", own}, ready: make(chan struct{})}, true
-		h.fans[channel] = f
+		h.fans[channel] = append(slices.Clip(h.fans[channel]), f)
 	}
 	f.users++
 	return f, first
@@ -99,12 +104,29 @@ func (h *Hub) leave(f *fan) {
 	h.mu.Lock()
 	f.users--
 	last := f.users == 0
+	if last {
+		h.forgetLocked(f) // at once: nobody is to come to one that ends
+	}
 	h.mu.Unlock()
 	if !last {
 		return
 	}
-	if end := f.fail(errGoing); end != nil {
+	f.fail(errGoing)
+	f.mu.Lock()
+	end := f.end
+	f.end = nil
+	f.mu.Unlock()
+	if end != nil {
 		end()
+	}
+}
+
+// forgetLocked has who comes from now on begin another fan.
+func (h *Hub) forgetLocked(f *fan) {
+	channel := f.channels[0]
+	left := slices.DeleteFunc(slices.Clone(h.fans[channel]), func(is *fan) bool { return is == f })
+	if h.fans[channel] = left; len(left) == 0 {
+		delete(h.fans, channel)
 	}
 }
 
@@ -116,37 +138,27 @@ func (f *fan) begin(e *engine) {
 		return
 	}
 	f.mu.Lock()
-	over := f.err != nil
-	if !over {
-		f.end = end
-	}
+	f.end = end // the last who leaves calls it, also if the fan has failed already
 	f.mu.Unlock()
-	if over {
-		end()
-	}
 }
 
-// fail ends the fan: streams that are in it are told, and who comes from now on begins another. end, if
-// there is one, ends its client, which may wait for what it is writing.
-func (f *fan) fail(err error) (end func()) {
-	h, channel := f.hub, f.channels[0]
+// fail ends the fan: streams that are in it are told, and who comes from now on begins another. Its
+// client is ended by the last who leaves: that may wait for what it is writing, and who publishes calls fail.
+func (f *fan) fail(err error) {
+	h := f.hub
 	h.mu.Lock()
-	if h.fans[channel] == f {
-		delete(h.fans, channel)
-	}
+	h.forgetLocked(f)
 	h.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
-		return nil
+		return
 	}
 	for _, m := range f.members {
 		m.to.over()
 	}
-	f.err, f.members = err, nil
+	f.err, f.members, f.early = err, nil, nil
 	f.readyLocked()
-	end, f.end = f.end, nil
-	return end
 }
 
 func (f *fan) readyLocked() {
@@ -261,8 +273,14 @@ func missedSince(res centrifuge.HistoryResult, since Position) (list []*centrifu
 // Write implements centrifuge.Transport.
 func (f *fan) Write(p []byte) error { return f.WriteMany(p) }
 
+// DisabledPushFlags implements centrifuge.Transport. Publications come by take: the client checks that none is missing,
+// but has them in no queue, which a burst could fill for all.
+func (f *fan) DisabledPushFlags() uint64 {
+	return f.oneWay.DisabledPushFlags() | centrifuge.PushFlagPublication
+}
+
 // WriteMany implements centrifuge.Transport. Of what the client gets, where it begins and that it is over
-// count: publications come by take.
+// count.
 func (f *fan) WriteMany(ps ...[]byte) error {
 	for _, p := range ps {
 		switch e := f.hub.decode(p); {
@@ -323,9 +341,9 @@ type tapped struct {
 // come one after the other.
 func (t *tapped) HandlePublication(channel string, pub *centrifuge.Publication, at centrifuge.StreamPosition, delta bool, before *centrifuge.Publication) error {
 	t.hub.mu.Lock()
-	f := t.hub.fans[channel]
+	fans := t.hub.fans[channel] // replaced as a whole
 	t.hub.mu.Unlock()
-	if f != nil {
+	for _, f := range fans {
 		f.take(pub, at.Epoch)
 	}
 	return t.BrokerEventHandler.HandlePublication(channel, pub, at, delta, before)
@@ -342,7 +360,7 @@ func (f *fan) take(pub *centrifuge.Publication, epoch string) {
 	case f.begun:
 		whole = f.deliverLocked(e)
 	case len(f.early) < mostHistory:
-		f.early = append(f.early, e)
+		f.early = append(f.early, &event{pub: &Publication{Offset: pub.Offset}, epoch: epoch}) // nobody is in it yet: its place is all that counts
 	default:
 		whole = false
 	}

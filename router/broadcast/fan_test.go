@@ -1,6 +1,8 @@
 package broadcast_test
 
 import (
+	"context"
+	"strings"
 	"fmt"
 	"net/http"
 	"sync"
@@ -121,5 +123,97 @@ func TestStreamsOfADisconnectedUser(t *testing.T) {
 	p.publish(t, "log:a", "1")
 	if _, m, err := bob.ReadMessage(); err != nil || data(t, string(m)) != "1" {
 		t.Errorf("bob: %s, %v", m, err)
+	}
+}
+
+// Streams stay that keep up, however fast large messages come: what a fan does not take is no
+// queue's.
+func TestFanKeepsUp(t *testing.T) {
+	p := start(t, broadcast.Options{Queue: 64 << 10})
+	c := p.WebSocket("/broadcast/stream?channel=log:a")
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, _, err := c.ReadMessage(); err != nil { // subscribed
+		t.Fatal(err)
+	}
+	const n, ahead = 200, 8 // so many are in the session's own queue, which has room for more
+	room := make(chan struct{}, n+ahead)
+	for range ahead {
+		room <- struct{}{}
+	}
+	big := `"` + strings.Repeat("x", 60<<10) + `"`
+	var publisher sync.WaitGroup
+	defer publisher.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	publisher.Go(func() {
+		for range n {
+			select {
+			case <-room:
+			case <-ctx.Done():
+				return
+			}
+			_, _ = p.hub.Publish(ctx, broadcast.Message{Channel: "log:a", Data: []byte(big)}) // the reader finds what is missing
+		}
+	})
+	for i := range n {
+		if _, m, err := c.ReadMessage(); err != nil || len(m) < len(big) {
+			t.Fatalf("message %d: %d bytes, %v", i, len(m), err)
+		}
+		room <- struct{}{}
+	}
+}
+
+// A history that a reload brings is there for those who come after it, although others stay.
+func TestReloadBringsAHistory(t *testing.T) {
+	anyone := []broadcast.Rule{broadcast.Anyone}
+	p := start(t, broadcast.Options{Namespaces: []broadcast.Namespace{{Name: "log", Subscribe: anyone}}})
+	old := p.stream(t, "channel=log:a", "")
+	old.of("subscribed")
+	with := []broadcast.Namespace{{Name: "log", HistorySize: 100, HistoryTTL: time.Minute, Recovery: true, Subscribe: anyone}}
+	if err := p.hub.Update(with, []string{token}); err != nil {
+		t.Fatal(err)
+	}
+	s := p.stream(t, "channel=log:a", "")
+	begun := s.of("subscribed")
+	p.publish(t, "log:a", "1")
+	for name, e := range map[string]*events{"before": old, "after": s} {
+		if got := data(t, e.of("").data); got != "1" {
+			t.Errorf("who came %s the reload got %s", name, got)
+		}
+	}
+	if begun.id == "" {
+		t.Fatalf("%s: want a position", begun.data)
+	}
+	_ = s.res.Body.Close()
+	p.publish(t, "log:a", "2")
+	back := p.stream(t, "channel=log:a", begun.id)
+	if b := back.of("subscribed"); !strings.Contains(b.data, "recovered") {
+		t.Errorf("%s: want it recovered", b.data)
+	}
+	for _, want := range []string{"1", "2"} {
+		if got := data(t, back.of("").data); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if got := data(t, old.of("").data); got != "2" {
+		t.Errorf("got %s, want 2", got)
+	}
+}
+
+// A WebSocket that has missed more than its queue holds gets it all the same.
+func TestSocketRecoversMuch(t *testing.T) {
+	p := start(t, broadcast.Options{})
+	here := p.stream(t, "channel=log:a", "").of("subscribed")
+	big := `"` + strings.Repeat("x", 60<<10) + `"`
+	const n = 40 // 2.4 MB
+	for range n {
+		p.publish(t, "log:a", big)
+	}
+	c := p.WebSocket("/broadcast/stream?channel=log:a&since=" + here.id)
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	for i := range n + 1 {
+		if _, m, err := c.ReadMessage(); err != nil {
+			t.Fatalf("message %d: %d bytes, %v", i, len(m), err)
+		}
 	}
 }

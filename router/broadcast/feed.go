@@ -236,12 +236,20 @@ func (t *socket) put(events ...*event) {
 		_ = t.c.Send(ws.Text, events[0].text) // the session ends by itself
 		return
 	}
-	texts := make([][]byte, len(events))
-	for i, e := range events {
-		texts[i] = e.text
+	size := 0
+	for i, e := range events { // the session's queue has no room for all: so much leaves together, and is waited for
+		if size += len(e.text); size < sendTogether && i < len(events)-1 {
+			_ = t.c.Send(ws.Text, e.text) // the same
+			continue
+		}
+		if size = 0; t.c.Write(ws.Text, e.text) != nil {
+			return
+		}
 	}
-	_ = t.c.SendAll(ws.Text, texts...) // the same
 }
+
+// sendTogether is how many bytes of a history are sent at once.
+const sendTogether = 16 << 10
 
 func (t *socket) over() { t.c.Close(ws.CloseTryAgainLater, "subscription is over") }
 

@@ -57,7 +57,7 @@ type Hub struct {
 
 	mu      sync.Mutex // guards the fields below
 	streams map[*feed]struct{}
-	fans    map[string]*fan // by channel
+	fans    map[string][]*fan // by channel; more than one after a reload that has given it, or taken from it, a history
 	closed  bool
 }
 
@@ -133,7 +133,7 @@ func New(o Options) (*Hub, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{opts: o, log: o.Log, seed: maphash.MakeSeed(), using: make(chan struct{}, mostUsing), streams: map[*feed]struct{}{}, fans: map[string]*fan{}}
+	h := &Hub{opts: o, log: o.Log, seed: maphash.MakeSeed(), using: make(chan struct{}, mostUsing), streams: map[*feed]struct{}{}, fans: map[string][]*fan{}}
 	h.rules.Store(r)
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	if o.Redis == nil {
@@ -299,7 +299,7 @@ func (h *Hub) Stats() Stats {
 		st.Connected, st.Clients, st.Channels, st.Subscriptions = true, hub.NumClients(), hub.NumChannels(), hub.NumSubscriptions()
 	}
 	h.mu.Lock()
-	fans := slices.Collect(maps.Values(h.fans))
+	fans := slices.Concat(slices.Collect(maps.Values(h.fans))...)
 	h.mu.Unlock()
 	for _, f := range fans {
 		one, all := f.count()
