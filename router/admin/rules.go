@@ -144,7 +144,7 @@ func reads(call *protocols.Call) bool {
 		return false
 	}
 	switch call.Path {
-	case "/", pathHealth, pathReady:
+	case "/", pathHealth, pathReady, pathMetrics:
 		return true
 	}
 	return strings.HasPrefix(call.Path, apiPrefix)
