@@ -13,8 +13,8 @@ import (
 // What is said to a terminal.
 const (
 	clearScreen = "\x1b[H\x1b[2J"
-	fullScreen  = "\x1b[?1049h\x1b[?25l"
-	oldScreen   = "\x1b[?25h\x1b[?1049l"
+	fullScreen  = "\x1b[?1049h\x1b[?25l\x1b[?7l" // no line wraps, however wide its characters are
+	oldScreen   = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 	home        = "\x1b[H"
 	clearLine   = "\x1b[K"
 	clearBelow  = "\x1b[J"

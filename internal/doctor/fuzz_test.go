@@ -1,13 +1,16 @@
 package doctor
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // script is a server that has said all that it says, and hears nothing.
@@ -73,7 +76,8 @@ func FuzzHTTP1(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		c := &conn1{r: bufio.NewReader(io.LimitReader(bytes.NewReader(sent), mostAnswer))}
+		c := newConn1(nil, nil)
+		c.limited(bytes.NewReader(sent))
 		a, err := c.read()
 		if (a == nil) == (err == nil) || a != nil && len(a.body) > mostBody {
 			t.Fatalf("%v, %v", a, err)
@@ -86,5 +90,45 @@ func TestRough(t *testing.T) {
 		if got := rough(d); got != want {
 			t.Errorf("%v: %s, want %s", d, got, want)
 		}
+	}
+}
+
+// A head without an end is not read for ever: fields cost more than their bytes.
+func TestEndlessHead(t *testing.T) {
+	var sent strings.Builder
+	sent.WriteString("HTTP/1.1 200 OK\r\n")
+	for i := range 100_000 {
+		fmt.Fprintf(&sent, "%d:\r\n", i)
+	}
+	sent.WriteString("Content-Length: 2\r\n\r\nok")
+	c := newConn1(nil, nil)
+	c.limited(strings.NewReader(sent.String()))
+	if a, err := c.read(); err == nil {
+		t.Errorf("%d fields were read", len(a.header))
+	}
+	c.limited(strings.NewReader("HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n" + strings.Repeat("x", 500_000)))
+	if a, err := c.read(); err != nil || len(a.body) != mostBody {
+		t.Errorf("a long body: %v, %v", a, err)
+	}
+}
+
+// Who sends too much has not hung up, and what it chose makes no report long.
+func TestTooMuch(t *testing.T) {
+	p := &patient{Options: Options{Timeout: time.Minute}}
+	here, there := net.Pipe()
+	go func() {
+		for {
+			if _, err := there.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}()
+	if took, open := p.wait(here); !open {
+		t.Errorf("it is hung up on after %v", took)
+	}
+	shut(here)
+	many := make([]http2.Setting, 2000)
+	if got := shown(many); len(got) > 1000 {
+		t.Errorf("%d bytes of settings", len(got))
 	}
 }

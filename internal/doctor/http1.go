@@ -14,9 +14,11 @@ import (
 	"time"
 )
 
-// mostAnswer bounds what is read of a connection; mostBody what is kept of an answer.
+// mostAnswer bounds what is read of a connection, mostHead the head of an answer, whose fields take
+// many times their bytes of memory, and mostBody what is kept of an answer.
 const (
 	mostAnswer = 4 << 20
+	mostHead   = 256 << 10
 	mostBody   = 64 << 10
 )
 
@@ -55,8 +57,9 @@ func (a *answer) isGRPC() bool {
 // conn1 is a client's connection of HTTP/1.
 type conn1 struct {
 	*tls.Conn
-	r *bufio.Reader
-	p *patient
+	r    *bufio.Reader
+	p    *patient
+	left *io.LimitedReader // below r
 }
 
 func (p *patient) open1(timeouts int, alpn ...string) (*conn1, error) {
@@ -72,7 +75,29 @@ func (p *patient) open1(timeouts int, alpn ...string) (*conn1, error) {
 }
 
 func newConn1(p *patient, c *tls.Conn) *conn1 {
-	return &conn1{c, bufio.NewReader(io.LimitReader(c, mostAnswer)), p}
+	h := &conn1{Conn: c, p: p}
+	h.limited(c)
+	return h
+}
+
+// limited has the connection read from r.
+func (c *conn1) limited(r io.Reader) {
+	c.left = &io.LimitedReader{R: r, N: mostAnswer}
+	c.r = bufio.NewReader(c.left)
+}
+
+var errLongHead = fmt.Errorf("its head is longer than %d KiB", mostHead>>10)
+
+// readHead reads the head of an answer.
+func (c *conn1) readHead() (*http.Response, error) {
+	rest := max(0, c.left.N-mostHead)
+	c.left.N -= rest
+	res, err := http.ReadResponse(c.r, nil)
+	if err != nil && c.left.N == 0 && rest > 0 {
+		return nil, errLongHead
+	}
+	c.left.N += rest
+	return res, err
 }
 
 // head is a GET's, with the fields that all have.
@@ -105,7 +130,7 @@ func (c *conn1) read() (*answer, error) {
 	} else if string(b) != "HTTP/" {
 		return nil, errNotHTTP1
 	}
-	res, err := http.ReadResponse(c.r, nil)
+	res, err := c.readHead()
 	if err != nil {
 		return nil, err
 	}

@@ -325,8 +325,13 @@ func shown(all []http2.Setting) string {
 	if len(all) == 0 {
 		return "an empty one"
 	}
+	const most = 20
 	var list []string
-	for _, s := range all {
+	for i, s := range all {
+		if i == most {
+			list = append(list, fmt.Sprintf("and %d more", len(all)-most))
+			break
+		}
 		list = append(list, fmt.Sprintf("%v=%d", s.ID, s.Val))
 	}
 	return strings.Join(list, " ")

@@ -21,7 +21,7 @@ func (p *patient) plaintext() Check {
 	if _, err := c.Write(p.head(p.Path, "Connection: close")); err != nil {
 		return ok("it is refused: %s", said(err))
 	}
-	r := bufio.NewReader(io.LimitReader(c, mostAnswer))
+	r := bufio.NewReader(io.LimitReader(c, mostHead))
 	b, err := r.Peek(5)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -129,14 +129,14 @@ func (p *patient) hush(who string, first []byte) Check {
 	return skip("%s still has its connection after %v; --timeout %v would show whether it is for ever", who, p.Timeout, p.Patience+5*time.Second)
 }
 
-// wait reads until the server hangs up, or for Timeout.
+// wait reads until the server hangs up, or for Timeout. One that sends more than is read has not.
 func (p *patient) wait(c net.Conn) (took time.Duration, open bool) {
 	began := time.Now()
 	if c.SetReadDeadline(began.Add(p.Timeout)) != nil {
 		return 0, false
 	}
-	_, err := io.Copy(io.Discard, io.LimitReader(c, mostAnswer))
-	return time.Since(began).Round(100 * time.Millisecond), errors.Is(err, os.ErrDeadlineExceeded)
+	n, err := io.Copy(io.Discard, io.LimitReader(c, mostAnswer))
+	return time.Since(began).Round(100 * time.Millisecond), n == mostAnswer || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // idled says what a time between two requests came to.

@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -187,6 +189,67 @@ func durations(t *testing.T, metrics map[string]*metricspb.Metric) {
 		if len(points) != 1 || points[0].GetCount() != 2 || attrs(points[0].GetAttributes()) != want || m.GetUnit() != "s" {
 			t.Errorf("%s: %v", name, m)
 		}
+	}
+}
+
+// slow is a disk that takes nothing until somebody has said something, and then takes its time.
+type slow struct {
+	out bytes.Buffer
+	let chan struct{}
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	<-s.let
+	time.Sleep(50 * time.Millisecond) // within what the end waits for
+	return s.out.Write(p)
+}
+
+// saying calls a function once the log says something.
+type saying struct {
+	slog.Handler
+	text string
+	then func()
+}
+
+func (s saying) Enabled(context.Context, slog.Level) bool { return true }
+
+func (s saying) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == s.text {
+		s.then()
+	}
+	return nil
+}
+
+// A collector that takes nothing costs the access log no lines.
+func TestCollectorTakesNoTimeOfLines(t *testing.T) {
+	servers, iss := newParents(t), newIssuer(t)
+	out := &slow{let: make(chan struct{})}
+	log := slog.New(saying{slog.DiscardHandler, "the collector has not got all", sync.OnceFunc(func() { close(out.let) })})
+	e, err := edge.Serve(parse(t, fmt.Sprintf(traced, servers.web, servers.rpc, rawServer(t, hang), iss.file)+"log: { access: { form: common } }\n"), log, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.LogTo(out); err != nil {
+		t.Fatal(err)
+	}
+	e.Server.Listeners, e.Server.Certs = nil, nil
+	e.Server.Drain = router.Drain{}
+	port := oneporttest.Listen(t, e.Server)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, port.URL("/hello"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, header := traceparent(1, "01")
+	req.Header.Set("Traceparent", header)
+	res, err := port.HTTP2().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	_ = port.Stop()
+	e.Close()
+	if !strings.Contains(out.out.String(), `"GET /hello HTTP/2.0" 200`) {
+		t.Error("the line is lost")
 	}
 }
 

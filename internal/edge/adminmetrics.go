@@ -44,5 +44,13 @@ func (e *Edge) details() (d telemetry.Details) {
 	}
 	loads := e.Loads()
 	d.Loads = &telemetry.Loads{Good: loads.Good, Failed: loads.Failed, At: loads.At, OK: loads.Err == nil}
+	if e.lines != nil {
+		st := e.lines.Stats()
+		d.Lines = &telemetry.Written{Good: st.Written, Dropped: st.Dropped, Failed: st.Failed}
+	}
+	if e.exporter != nil {
+		st := e.exporter.Stats()
+		d.Spans = &telemetry.Written{Good: st.Sent, Dropped: st.Dropped, Failed: st.Failed}
+	}
 	return d
 }

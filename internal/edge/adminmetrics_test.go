@@ -39,6 +39,8 @@ routes:
   - { websocket: /, to: web }
   - { name: all, path: /api/, to: web }
 admin: { listen: "127.0.0.1:0" }
+log: { access: true }
+telemetry: { otlp: { endpoint: "http://127.0.0.1:1" } }
 `
 
 // sampled are names of series, with their labels, without values.

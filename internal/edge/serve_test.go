@@ -66,6 +66,9 @@ func sidecar(t *testing.T, text string) (*edge.Edge, *oneporttest.Port) {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Close) // after the port, whose end is registered behind this
+	if err := e.LogTo(io.Discard); err != nil {
+		t.Fatal(err)
+	}
 	e.Server.Listeners, e.Server.Certs = nil, nil
 	e.Server.Drain = router.Drain{}
 	return e, oneporttest.Listen(t, e.Server)

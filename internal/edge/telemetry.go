@@ -20,7 +20,8 @@ import (
 
 const keyTelemetry = "telemetry"
 
-// lastExport is how long the process's end waits for a collector, or for who reads the log.
+// lastExport is how long the process's end waits for a collector, and then for who reads the log: one
+// must not cost the other its lines.
 const lastExport = 2 * time.Second
 
 // LogTo has a line written for each call, as the file says: to w, if that names no file. Call
@@ -135,11 +136,11 @@ func headersIn(file string) (map[string]string, error) {
 	return fields, nil
 }
 
-// endTelemetry writes and exports what waits, and waits no longer than lastExport.
+// endTelemetry writes and exports what waits, and waits no longer than lastExport for each.
 func (e *Edge) endTelemetry() {
-	ctx, cancel := context.WithTimeout(context.Background(), lastExport)
-	defer cancel()
 	if e.exporter != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), lastExport)
+		defer cancel()
 		if err := e.exporter.Close(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			e.log.Warn("the collector has not got all", "err", err)
 		}
@@ -147,6 +148,8 @@ func (e *Edge) endTelemetry() {
 	if e.lines == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastExport)
+	defer cancel()
 	if err := e.lines.Close(ctx); err != nil {
 		e.log.Warn("the access log is not whole", "err", err)
 		return // somebody may still write to the file

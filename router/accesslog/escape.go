@@ -8,8 +8,8 @@ import (
 const hexDigits = "0123456789abcdef"
 
 // appendJSON adds a string of JSON (RFC 8259, 7). Beyond what that asks for it escapes what a terminal
-// would act on (C1 controls, DEL) and what JavaScript takes for the end of a line; what is not
-// UTF-8 becomes U+FFFD.
+// would act on (C1 controls, DEL, what turns the direction of writing) and what JavaScript takes for the
+// end of a line; what is not UTF-8 becomes U+FFFD.
 func appendJSON(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0
@@ -42,7 +42,7 @@ func appendJSON(b []byte, s string) []byte {
 		case r == utf8.RuneError && size == 1:
 			b = append(append(b, s[start:i]...), `\ufffd`...)
 			start = i + size
-		case r < 0xa0 || r == '\u2028' || r == '\u2029':
+		case r < 0xa0 || turns(r):
 			b = append(append(b, s[start:i]...), '\\', 'u', hexDigits[r>>12&15], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
 			start = i + size
 		}
@@ -88,4 +88,9 @@ func appendPlain(b []byte, s string, least byte) []byte {
 		}
 	}
 	return b
+}
+
+// turns reports whether r has what is behind it read in another direction, or ends a line.
+func turns(r rune) bool {
+	return r >= '\u2028' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' || r == '\u200e' || r == '\u200f' || r == '\u061c'
 }

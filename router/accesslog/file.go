@@ -36,21 +36,22 @@ func (f *File) open() error {
 	return nil
 }
 
-// Write adds lines. If the file cannot be opened anew, the old one gets them.
+// Write adds lines. If the file cannot be opened anew, the old one gets them, and the error says why.
 func (f *File) Write(p []byte) (int, error) {
+	var lost error
 	if time.Since(f.looked) >= lookEvery {
 		f.looked = time.Now()
 		is, err := os.Stat(f.path)
 		was, errWas := f.file.Stat()
 		if err != nil || errWas != nil || !os.SameFile(is, was) {
-			_ = f.open() // tried again in a second
+			lost = f.open() // tried again in a second
 		}
 	}
 	n, err := f.file.Write(p)
 	if err != nil {
 		return n, fmt.Errorf("accesslog: %w", err)
 	}
-	return n, nil
+	return n, lost
 }
 
 // Close closes the file.

@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"io"
@@ -29,7 +30,7 @@ type Options struct {
 	Out io.Writer
 	// Buffer bounds the bytes that wait, and as many again that are being written. Zero means 1 MiB.
 	Buffer int
-	// Log is told at Warn how many lines were lost, every 10 s at most. Nil discards.
+	// Log is told at Warn how many lines were lost, and why, every 10 s at most. Nil discards.
 	Log *slog.Logger
 }
 
@@ -143,38 +144,57 @@ func (l *Log) run() {
 	var spare []byte
 	var said Stats
 	var when time.Time
+	var torn bool
+	var why error
 	for last := false; !last; {
 		select {
 		case <-l.wake:
 		case <-l.stop:
 			last = true
 		}
-		spare = l.write(spare)
+		var err error
+		if spare, err = l.write(spare, &torn); err != nil {
+			why = err
+		}
 		now := l.Stats()
-		if lost := now.Dropped + now.Failed - said.Dropped - said.Failed; lost > 0 && (last || time.Since(when) >= sayLost) {
-			said, when = now, time.Now()
-			l.opts.Log.Warn("lines of the access log are lost", "lines", lost, "dropped", now.Dropped, "failed", now.Failed)
+		if lost := now.Dropped + now.Failed - said.Dropped - said.Failed; (lost > 0 || why != nil) && (last || time.Since(when) >= sayLost) {
+			text := "lines of the access log are lost"
+			if lost == 0 {
+				text = "the access log is not where it should be"
+			}
+			l.opts.Log.Warn(text, "lines", lost, "dropped", now.Dropped, "failed", now.Failed, "err", why)
+			said, when, why = now, time.Now(), nil
 		}
 	}
 }
 
-// write writes all that waits, and gives the buffer that it was in.
-func (l *Log) write(spare []byte) []byte {
+// write writes all that waits, and gives the buffer that it was in, and the last error. torn says that
+// the last line was written in part: another one begins behind a line break.
+func (l *Log) write(spare []byte, torn *bool) (_ []byte, why error) {
 	for {
 		l.mu.Lock()
 		out, n := l.waiting, l.count
 		l.waiting, l.count = spare[:0], 0
 		l.mu.Unlock()
 		if n == 0 {
-			return out
+			return out, why
 		}
-		_, err := l.opts.Out.Write(out)
-		l.mu.Lock()
+		if *torn {
+			if _, why = l.opts.Out.Write([]byte{'\n'}); why == nil {
+				*torn = false
+			}
+		}
+		took, err := l.opts.Out.Write(out)
+		written := n
 		if err != nil {
-			l.stats.Failed += n
-		} else {
-			l.stats.Written += n
+			why = err
+			took = min(max(took, 0), len(out))
+			written = int64(bytes.Count(out[:took], []byte{'\n'}))
+			*torn = took > 0 && out[took-1] != '\n' || took == 0 && *torn
 		}
+		l.mu.Lock()
+		l.stats.Written += written
+		l.stats.Failed += n - written
 		l.mu.Unlock()
 		spare = out
 	}

@@ -206,6 +206,59 @@ func TestNobodyWaits(t *testing.T) {
 	})
 }
 
+// full is a disk with room for some bytes.
+type full struct {
+	bytes.Buffer
+	room int
+}
+
+var errFull = errors.New("no space left on device")
+
+func (f *full) Write(p []byte) (int, error) {
+	n := min(len(p), f.room)
+	f.room -= n
+	_, _ = f.Buffer.Write(p[:n])
+	if n < len(p) {
+		return n, errFull
+	}
+	return n, nil
+}
+
+// What comes behind a line that could only be written in part begins a line of its own, the counts
+// are of lines, and the log says why some are lost.
+func TestFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		out := new(full)
+		l := accesslog.New(accesslog.Options{Out: out, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		end := func(n int) {
+			for range n {
+				call(l, protocols.HTTP, "/", "").Finish(protocols.Result{Status: 200})
+			}
+			synctest.Wait()
+		}
+		out.room = 1 << 20
+		end(1)
+		one := out.Len()
+		out.room = one/2 + 1
+		end(1) // a half
+		end(1) // nothing
+		out.room = 1 << 20
+		end(1)
+		closed(t, l)
+		lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+		if len(lines) != 3 || !json.Valid([]byte(lines[0])) || !json.Valid([]byte(lines[2])) {
+			t.Errorf("%d lines:\n%s", len(lines), out.String())
+		}
+		if st := l.Stats(); st.Written != 2 || st.Failed != 2 {
+			t.Errorf("%+v", st)
+		}
+		if !strings.Contains(log.String(), errFull.Error()) {
+			t.Errorf("the log says %q", log.String())
+		}
+	})
+}
+
 // Lines of many goroutines come whole, and none is lost with room for all.
 func TestLinesAreWhole(t *testing.T) {
 	var out bytes.Buffer
@@ -347,3 +400,46 @@ func BenchmarkLine(b *testing.B) {
 type nobody struct{}
 
 func (nobody) Begin(*protocols.Call) {}
+
+// Who reads a log sees its characters in the order that they have.
+func TestDirectionOfText(t *testing.T) {
+	for form := range accesslog.OTel + 1 {
+		line := write(t, form, "/\u202egpj.exe\u2066", "\u200f")
+		if strings.ContainsAny(line, "\u202e\u2066\u200f") {
+			t.Errorf("form %d: %q", form, line)
+		}
+	}
+}
+
+// A file that cannot be made anew gets its lines where it is, and the log says so.
+func TestFileCannotBeMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		was, is := filepath.Join(dir, "was"), filepath.Join(dir, "is")
+		if err := os.Mkdir(was, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		f, err := accesslog.OpenFile(filepath.Join(was, "calls.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := os.Rename(was, is); err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		l := accesslog.New(accesslog.Options{Out: f, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		time.Sleep(2 * time.Second) // of the bubble: it looks again
+		call(l, protocols.HTTP, "/", "").Finish(protocols.Result{Status: 200})
+		closed(t, l)
+		if st := l.Stats(); st.Written != 1 || st.Failed != 0 {
+			t.Errorf("%+v", st)
+		}
+		if b, err := os.ReadFile(filepath.Join(is, "calls.log")); err != nil || !bytes.HasSuffix(b, []byte("}\n")) {
+			t.Errorf("%q, %v", b, err)
+		}
+		if !strings.Contains(log.String(), "no such file") {
+			t.Errorf("the log says %q", log.String())
+		}
+	})
+}

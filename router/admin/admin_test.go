@@ -427,6 +427,24 @@ func TestStrangeTexts(t *testing.T) {
 	}
 }
 
+// The bound of a text holds for what comes out: what is no UTF-8 gets longer.
+func TestLongTexts(t *testing.T) {
+	srv := streams()
+	var h house
+	h.serve(t, srv, nil)
+	c := h.port.DialTLS("http/1.1")
+	if _, err := fmt.Fprintf(c, "GET /wait/%s HTTP/1.1\r\nHost: a\r\n\r\n", strings.Repeat("%ffa", 500)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	_, body := h.ask(t, http.MethodGet, "/api/v1/connections", "")
+	if !strings.Contains(body, "/wait/") || strings.Count(body, "\ufffda") > 64 {
+		t.Errorf("%d bytes: %s", len(body), body)
+	}
+}
+
 // A watch sends lists until the API ends, and 16 are enough.
 func TestWatch(t *testing.T) {
 	srv := streams()

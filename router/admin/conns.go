@@ -7,8 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -265,10 +265,17 @@ func shownCall(c *protocols.Call) *adminv1.Call {
 
 // text is what a client has chosen, as a message takes it: valid UTF-8, and bounded.
 func text(s string) string {
-	if len(s) > mostText {
-		s = s[:mostText] + "..."
+	if len(s) <= mostText && utf8.ValidString(s) {
+		return s
 	}
-	return strings.ToValidUTF8(s, "\ufffd")
+	b := make([]byte, 0, mostText+3)
+	for _, r := range s { // what is not valid becomes U+FFFD
+		if len(b)+utf8.RuneLen(r) > mostText {
+			return string(append(b, "..."...))
+		}
+		b = utf8.AppendRune(b, r)
+	}
+	return string(b)
 }
 
 // stamp is a time; nil for none.

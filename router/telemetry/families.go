@@ -128,6 +128,8 @@ var known = [...]Family{
 	counter("config_loads_total", "Times that the file was loaded, the start included.", labelResult),
 	gauge("config_last_load_success", "Whether the last time was one: 1 or 0."),
 	gauge("config_last_load_timestamp_seconds", "When that was."),
+	counter("access_log_lines_total", "Lines of the access log, by what became of them.", labelResult),
+	counter("trace_spans_total", "Spans of traces, by what became of them.", labelResult),
 	gauge("certificate_expiry_timestamp_seconds", "When a certificate ends that clients are shown; the earliest of those with that name.", labelName, labelKey),
 	gauge("ready", "Whether the port serves, and does not drain: 1 or 0."),
 	gauge("draining", "Whether the port drains: 1 or 0."),

@@ -53,7 +53,14 @@ type Details struct {
 	Broadcast *Broadcast
 	// Loads are those of a file.
 	Loads *Loads
+	// Lines are those of the access log.
+	Lines *Written
+	// Spans are those of traces.
+	Spans *Written
 }
+
+// Written is what became of lines or spans: Dropped are those for which there was no room.
+type Written struct{ Good, Dropped, Failed int64 }
 
 // Tokens is what a guard has done with tokens. Names must differ.
 type Tokens struct {

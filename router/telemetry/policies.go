@@ -112,6 +112,13 @@ func (s *scrape) details(d *Details) {
 		flag(s, "config_last_load_success", l.OK)
 		put(s, "config_last_load_timestamp_seconds", float64(l.At.UnixMilli())/1000)
 	}
+	for name, w := range map[string]*Written{"access_log_lines_total": d.Lines, "trace_spans_total": d.Spans} {
+		if w != nil {
+			put(s, name, w.Good, "ok")
+			put(s, name, w.Dropped, "dropped")
+			put(s, name, w.Failed, "failed")
+		}
+	}
 }
 
 // certificates are shown by their first name and kind of key: a renewal is no new series.

@@ -42,6 +42,9 @@ const (
 	refusedFor     = "oneport.refused"
 )
 
+// grpcSystem is gRPC's name as an RPC system, and that of spans whose method may be made up.
+const grpcSystem = "grpc"
+
 // schemeTLS is that of URLs with TLS.
 const schemeTLS = "https"
 
@@ -52,32 +55,37 @@ const other = "_OTHER"
 const mostText = 1 << 10
 
 // text is what a client has said, as protocol buffers take it: one string that is not UTF-8
-// would have all of a batch refused.
+// would have all of a batch refused. It is a copy: a part of a head would keep all of that while
+// the span waits.
 func text(s string) string {
 	if len(s) > mostText {
 		s = s[:mostText]
 	}
 	if utf8.ValidString(s) {
-		return s
+		return strings.Clone(s)
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // method is a method that is known, or other.
 func method(m string) string {
-	switch m {
-	case "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY":
-		return m
+	for _, known := range [...]string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"} {
+		if m == known {
+			return known // not m, which is a part of a head
+		}
 	}
 	return other
 }
 
 func grpcMethod(call *protocols.Call) string { return text(strings.TrimPrefix(call.Path, "/")) }
 
-// nameOf is what a call's span is called until its route is known.
-func nameOf(call *protocols.Call) string {
+// nameOf is what a call's span is called until its route is known, or that its method is one.
+func (t *Tracer) nameOf(call *protocols.Call) string {
 	if call.Protocol == protocols.GRPC {
-		return grpcMethod(call)
+		if name := t.methods.name(call, false); name != other {
+			return name
+		}
+		return grpcSystem
 	}
 	if m := method(call.Method); m != other {
 		return m
@@ -86,11 +94,14 @@ func nameOf(call *protocols.Call) string {
 }
 
 func version(call *protocols.Call) string {
-	v := strings.TrimPrefix(call.Version, "HTTP/")
-	if v == "2.0" {
+	switch v := strings.TrimPrefix(call.Version, "HTTP/"); v {
+	case "2.0":
 		return "2"
+	case "1.1":
+		return "1.1" // not v, which is a part of a head
+	default:
+		return strings.Clone(v)
 	}
-	return v
 }
 
 func scheme(call *protocols.Call) string {
@@ -128,7 +139,7 @@ func (t *Tracer) begun(call *protocols.Call) []attribute.KeyValue {
 // of says what a call is.
 func of(call *protocols.Call) []attribute.KeyValue {
 	if call.Protocol == protocols.GRPC {
-		return []attribute.KeyValue{attribute.String(rpcSystem, "grpc"), attribute.String(rpcMethod, grpcMethod(call))}
+		return []attribute.KeyValue{attribute.String(rpcSystem, grpcSystem), attribute.String(rpcMethod, grpcMethod(call))}
 	}
 	m := method(call.Method)
 	attrs := []attribute.KeyValue{attribute.String(httpMethod, m), attribute.String(urlPath, text(call.Path))}

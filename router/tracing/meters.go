@@ -3,6 +3,7 @@ package tracing
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,11 +17,9 @@ import (
 // meters are the durations of calls. Their attributes have values from bounded sets alone.
 type meters struct {
 	http, rpc metric.Float64Histogram
-	methods   sync.Map // of gRPC, that a call has succeeded of
-	known     atomic.Int64
 }
 
-// mostMethods bounds the names of methods in metrics; all others are other.
+// mostMethods bounds the names of methods in metrics and of spans; all others are other.
 const mostMethods = 1000
 
 // buckets are those of the conventions, in seconds.
@@ -44,7 +43,7 @@ func newMeters(p metric.MeterProvider) (m *meters, err error) {
 
 // record counts a call that has ended. A session's handshake has none of its own, and how long
 // a session was open is no request's duration.
-func (m *meters) record(call *protocols.Call, res protocols.Result) {
+func (t *Tracer) record(call *protocols.Call, res protocols.Result) {
 	if call.Detached() {
 		return
 	}
@@ -52,8 +51,8 @@ func (m *meters) record(call *protocols.Call, res protocols.Result) {
 	end := outcome(call, res)
 	attrs := make([]attribute.KeyValue, 0, 8)
 	if call.Protocol == protocols.GRPC {
-		attrs = append(attrs, attribute.String(rpcSystem, "grpc"), attribute.String(rpcMethod, m.method(call, res)))
-		m.rpc.Record(context.Background(), took, metric.WithAttributes(append(attrs, end.attrs...)...))
+		attrs = append(attrs, attribute.String(rpcSystem, grpcSystem), attribute.String(rpcMethod, t.methods.name(call, res.Status == 0)))
+		t.meters.rpc.Record(context.Background(), took, metric.WithAttributes(append(attrs, end.attrs...)...))
 		return
 	}
 	attrs = append(attrs, attribute.String(httpMethod, method(call.Method)), attribute.String(urlScheme, scheme(call)),
@@ -61,21 +60,28 @@ func (m *meters) record(call *protocols.Call, res protocols.Result) {
 	if to := call.Destination(); to != nil {
 		attrs = append(attrs, attribute.String(httpRoute, to.Route))
 	}
-	m.http.Record(context.Background(), took, metric.WithAttributes(append(attrs, end.attrs...)...))
+	t.meters.http.Record(context.Background(), took, metric.WithAttributes(append(attrs, end.attrs...)...))
 }
 
-// method is the name of a method that there is: one of which a call has succeeded. Clients may
-// ask for any.
-func (m *meters) method(call *protocols.Call, res protocols.Result) string {
-	name := grpcMethod(call)
-	if _, ok := m.methods.Load(name); ok {
-		return name
+// methods are those of gRPC that a call has succeeded of. Clients may ask for any.
+type methods struct {
+	names sync.Map
+	count atomic.Int64
+}
+
+// name is that of a call's method if there is such a method, and other else. good says that
+// the call has succeeded.
+func (m *methods) name(call *protocols.Call, good bool) string {
+	asked := strings.TrimPrefix(call.Path, "/")
+	if name, ok := m.names.Load(asked); ok {
+		return name.(string) //nolint:forcetypeassert // nothing else is stored
 	}
-	if res.Status != 0 || m.known.Load() >= mostMethods {
+	if !good || m.count.Load() >= mostMethods {
 		return other
 	}
-	if _, was := m.methods.LoadOrStore(name, true); !was {
-		m.known.Add(1)
+	name := grpcMethod(call)
+	if _, was := m.names.LoadOrStore(name, name); !was {
+		m.count.Add(1)
 	}
 	return name
 }

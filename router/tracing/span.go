@@ -35,7 +35,7 @@ type span struct {
 
 // start begins a call's span; nil if the provider does not record it.
 func (t *Tracer) start(call *protocols.Call) *span {
-	s := &span{t: t, call: call, name: nameOf(call)}
+	s := &span{t: t, call: call, name: t.nameOf(call)}
 	opts := []trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(call.Started), trace.WithAttributes(t.begun(call)...),
 	}
@@ -131,7 +131,8 @@ func (s *span) endLocked(res protocols.Result) {
 	end := outcome(s.call, res)
 	s.server.SetAttributes(end.attrs...)
 	s.server.SetAttributes(s.t.known(s.call)...)
-	if name := s.known(); name != s.name {
+	name := s.known(res)
+	if name != s.name {
 		s.server.SetName(name)
 	}
 	if end.fault {
@@ -145,6 +146,9 @@ func (s *span) endLocked(res protocols.Result) {
 			s.client.SetAttributes(serverOf(s.at)...)
 		}
 		s.client.SetAttributes(end.attrs...)
+		if s.call.Protocol == protocols.GRPC && name != s.name {
+			s.client.SetName(name)
+		}
 		if to := s.call.Destination(); to != nil {
 			s.client.SetAttributes(attribute.String(upstreamName, to.Upstream))
 		}
@@ -156,9 +160,16 @@ func (s *span) endLocked(res protocols.Result) {
 	s.server.End()
 }
 
-// known is the span's name once it is known which route the call took.
-func (s *span) known() string {
-	if to := s.call.Destination(); to != nil && s.call.Protocol != protocols.GRPC {
+// known is the span's name once it is known which route the call took, or whether there is
+// its method.
+func (s *span) known(res protocols.Result) string {
+	if s.call.Protocol == protocols.GRPC {
+		if name := s.t.methods.name(s.call, res.Status == 0); name != other {
+			return name
+		}
+		return s.name
+	}
+	if to := s.call.Destination(); to != nil {
 		return s.name + " " + to.Route
 	}
 	return s.name

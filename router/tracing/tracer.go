@@ -44,8 +44,9 @@ type Tracer struct {
 	opts    Options
 	tracer  trace.Tracer // nil records no spans
 	meters  *meters      // nil for none
-	below   uint64       // a random number below is sampled
-	spanKey any          // under which a context has its span
+	methods methods
+	below   uint64 // a random number below is sampled
+	spanKey any    // under which a context has its span
 
 	second atomic.Int64 // of taken, since the epoch
 	taken  atomic.Int64 // messages recorded in it
@@ -93,7 +94,7 @@ func spanKey() (key any) {
 // Begin implements protocols.Observer.
 func (t *Tracer) Begin(call *protocols.Call) {
 	if t.meters != nil {
-		call.OnDone(func(res protocols.Result) { t.meters.record(call, res) })
+		call.OnDone(func(res protocols.Result) { t.record(call, res) })
 	}
 	if t.tracer == nil {
 		return

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -314,6 +316,53 @@ func TestHostileText(t *testing.T) {
 			t.Errorf("the method is %q", v)
 		}
 	}
+}
+
+// Spans are called what there is: who asks for methods that there are not makes no names.
+func TestNamesOfSpansAreBounded(t *testing.T) {
+	provider, spans := recorder()
+	tracer := newTracer(t, tracing.Options{Provider: provider})
+	end := func(path string, status int) {
+		call := begun(1, "")
+		call.Protocol, call.Method, call.Path = protocols.GRPC, "POST", path
+		tracer.Begin(call)
+		_, _ = call.Span().Upstream()
+		call.Finish(protocols.Result{Status: status})
+	}
+	for i := range 100 {
+		end("/"+protocols.NewID(1, uint64(i)).String()+"/Do", 12)
+		end("/"+protocols.NewID(2, uint64(i)).String()+"/Do", 16)
+	}
+	end("/a.B/C", 0)
+	end("/a.B/C", 13)
+	names := map[string]int{}
+	for _, s := range spans.Ended() {
+		names[s.Name()]++
+	}
+	if len(names) != 2 || names["grpc"] != 400 || names["a.B/C"] != 4 {
+		t.Errorf("names: %v", names)
+	}
+}
+
+// A span that waits keeps what it shows of a call, not all of the head that it came out of.
+func TestSpansKeepNoHeads(t *testing.T) {
+	provider, spans := recorder()
+	tracer := newTracer(t, tracing.Options{Provider: provider})
+	const n, long = 200, 1 << 20
+	for range n {
+		line := "GET /a?" + strings.Repeat("x", long) + " HTTP/1.1"
+		call := begun(1, "")
+		call.Method, call.Path, call.Version = line[:3], line[4:6], line[len(line)-8:]
+		tracer.Begin(call)
+		call.Finish(protocols.Result{Status: 404})
+	}
+	runtime.GC()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	if mem.HeapAlloc > n*long/4 {
+		t.Errorf("%d MiB are kept for %d spans", mem.HeapAlloc>>20, n)
+	}
+	runtime.KeepAlive(spans)
 }
 
 // Durations have attributes from bounded sets, whatever clients ask for.
