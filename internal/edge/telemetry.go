@@ -67,7 +67,7 @@ func (e *Edge) trace(cfg *config.Config) error {
 		return err
 	}
 	opts := tracing.Options{
-		Provider: e.exporter.Spans(), Meter: e.exporter.Durations(), Sample: t.Sample, Alone: !t.Follow, Users: t.Users, Messages: t.Messages,
+		Provider: e.exporter.Spans(), Meter: e.exporter.Durations(), Sample: t.Sample, Follow: t.Follow, Users: t.Users, Messages: t.Messages,
 	}
 	if t.Sample == 0 {
 		opts.Sample = -1
