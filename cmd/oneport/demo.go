@@ -41,7 +41,9 @@ is optional (make one with: oneport certs --client NAME), and shown by whoami.`,
 			rest.Quiet()
 			opts.Log = log
 			if access {
-				opts.Access = log
+				lines, end := edge.Lines(cmd.ErrOrStderr(), format, log)
+				defer end()
+				opts.Access = lines
 			}
 			srv, err := edge.Demo(opts)
 			if err != nil {

@@ -45,7 +45,9 @@ WebSockets go to --ws, or else to --http if that is an http or https URL.`,
 			rest.Quiet()
 			opts.Log = log
 			if access {
-				opts.Access = log
+				lines, end := edge.Lines(cmd.ErrOrStderr(), format, log)
+				defer end()
+				opts.Access = lines
 			}
 			srv, stop, err := edge.Proxy(opts)
 			if err != nil {

@@ -16,17 +16,18 @@ import (
 	"github.com/oneport-edge/oneport/protocols/rest"
 	"github.com/oneport-edge/oneport/protocols/ws"
 	"github.com/oneport-edge/oneport/router"
+	"github.com/oneport-edge/oneport/router/accesslog"
 )
 
 // DemoOptions configures Demo.
 type DemoOptions struct {
-	Listen    string       // the TLS port
-	Plaintext string       // a plaintext port beside it; "" for none
-	CertDir   string       // where the development certificates are kept
-	Hosts     []string     // names the certificate is for, besides localhost
-	Log       *slog.Logger // nil for slog.Default
-	Access    *slog.Logger // nil for no access lines
-	Redirect  bool         // plaintext HTTP on the TLS port: 308 instead of 400
+	Listen    string         // the TLS port
+	Plaintext string         // a plaintext port beside it; "" for none
+	CertDir   string         // where the development certificates are kept
+	Hosts     []string       // names the certificate is for, besides localhost
+	Log       *slog.Logger   // nil for slog.Default
+	Access    *accesslog.Log // nil for no access lines
+	Redirect  bool           // plaintext HTTP on the TLS port: 308 instead of 400
 }
 
 // demoFiles is the page and what it loads.
@@ -53,7 +54,7 @@ func Demo(opts DemoOptions) (*router.Server, error) {
 		HTTP:          demoHTTP(files, source.CACert()),
 		RedirectPlain: opts.Redirect,
 		Log:           opts.Log,
-		Access:        opts.Access,
+		Observers:     observers(opts.Access),
 	}
 	if opts.Plaintext != "" {
 		srv.Listeners = append(srv.Listeners, router.Listener{Addr: opts.Plaintext, Plaintext: true})

@@ -9,22 +9,23 @@ import (
 
 	"github.com/oneport-edge/oneport/certs"
 	"github.com/oneport-edge/oneport/router"
+	"github.com/oneport-edge/oneport/router/accesslog"
 	"github.com/oneport-edge/oneport/router/upstream"
 )
 
 // ProxyOptions configures Proxy.
 type ProxyOptions struct {
-	Listen    string       // the TLS port
-	Plaintext string       // a plaintext port beside it; "" for none
-	HTTP      string       // URL of the server of plain HTTP; "" for none
-	GRPC      string       // host:port or URL of the server of gRPC; "" for none
-	WebSocket string       // URL of the server of WebSockets; "" for HTTP, if that speaks HTTP/1.1
-	CertFile  string       // certificate and key; a development certificate if none is given
-	KeyFile   string       //
-	CertDir   string       // where development certificates are kept
-	Hosts     []string     // names the development certificate is for, besides localhost
-	Log       *slog.Logger // nil for slog.Default
-	Access    *slog.Logger // nil for no access lines
+	Listen    string         // the TLS port
+	Plaintext string         // a plaintext port beside it; "" for none
+	HTTP      string         // URL of the server of plain HTTP; "" for none
+	GRPC      string         // host:port or URL of the server of gRPC; "" for none
+	WebSocket string         // URL of the server of WebSockets; "" for HTTP, if that speaks HTTP/1.1
+	CertFile  string         // certificate and key; a development certificate if none is given
+	KeyFile   string         //
+	CertDir   string         // where development certificates are kept
+	Hosts     []string       // names the development certificate is for, besides localhost
+	Log       *slog.Logger   // nil for slog.Default
+	Access    *accesslog.Log // nil for no access lines
 }
 
 // Proxy gives a server that stands before others. When it has ended, stop
@@ -50,7 +51,7 @@ func Proxy(opts ProxyOptions) (srv *router.Server, stop func(), err error) {
 		Certs:     source,
 		Routes:    routes,
 		Log:       opts.Log,
-		Access:    opts.Access,
+		Observers: observers(opts.Access),
 	}
 	if opts.Plaintext != "" {
 		srv.Listeners = append(srv.Listeners, router.Listener{Addr: opts.Plaintext, Plaintext: true})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -46,11 +47,37 @@ func (e *Edge) LogTo(w io.Writer) error {
 			o.Out, e.linesFile = f, f
 		}
 	}
-	o.Form = accesslog.Form(slices.Index([]string{"json", "text", "common", "otel"}, form))
+	o.Form = formOf(form)
 	e.lines = accesslog.New(o)
 	// First, so that its lines are of what the others have done.
 	e.Server.Observers = slices.Insert(e.Server.Observers, 0, protocols.Observer(e.lines))
 	return nil
+}
+
+// formOf is the form of a name: one of the four.
+func formOf(name string) accesslog.Form {
+	return accesslog.Form(slices.Index([]string{"json", "text", "common", "otel"}, name)) //nolint:gosec // names have been looked at
+}
+
+// Lines gives what writes a line for each call to w, in a form that log/slog has, "json" or
+// "text", and what ends it: then all lines are written, unless w does not take them in 2 s.
+func Lines(w io.Writer, form string, log *slog.Logger) (lines *accesslog.Log, end func()) {
+	lines = accesslog.New(accesslog.Options{Out: w, Form: formOf(form), Log: log})
+	return lines, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), lastExport)
+		defer cancel()
+		if err := lines.Close(ctx); err != nil {
+			log.Warn("the access log is not whole", "err", err)
+		}
+	}
+}
+
+// observers has a port write lines, unless there are none to write.
+func observers(lines *accesslog.Log) []protocols.Observer {
+	if lines == nil {
+		return nil
+	}
+	return []protocols.Observer{lines}
 }
 
 // trace has calls recorded, if the file says so.
@@ -68,7 +95,7 @@ func (e *Edge) trace(cfg *config.Config) error {
 		return err
 	}
 	opts := tracing.Options{
-		Provider: e.exporter.Spans(), Meter: e.exporter.Durations(), Sample: t.Sample, Alone: !t.Follow, Users: t.Users, Messages: t.Messages,
+		Provider: e.exporter.Spans(), Meter: e.exporter.Durations(), Sample: t.Sample, Follow: t.Follow, Users: t.Users, Messages: t.Messages,
 	}
 	if t.Sample == 0 {
 		opts.Sample = -1

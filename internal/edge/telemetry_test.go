@@ -262,6 +262,7 @@ auth:
 telemetry:
   otlp: { endpoint: "http://%[3]s" }
   service: the-edge
+  sample: 1
   users: true
   messages: 2
 `
@@ -390,10 +391,46 @@ func TestTraceGoesThrough(t *testing.T) {
 	}
 }
 
-// What the client has not sampled is not recorded, and goes on as it came; a refused call says why.
+// A stranger's sampled flag decides nothing, unless the file says so: the call's trace is the
+// stranger's, whether it is recorded or not.
+func TestStrangersDoNotDecide(t *testing.T) {
+	c, servers, iss := newCollector(t), newParents(t), newIssuer(t)
+	all := fmt.Sprintf(traced, servers.web, servers.rpc, c.addr, iss.file)
+	ask := func(text, path, parent string) {
+		t.Helper()
+		_, port := sidecar(t, text)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, port.URL(path), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Traceparent", parent)
+		res, err := port.HTTP2().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+	}
+	unsampled, header := traceparent(1, "01")
+	ask(strings.Replace(all, "sample: 1", "sample: 0", 1), "/none", header)
+	if parent, _ := servers.of("/none"); parent != header[:len(header)-1]+"0" {
+		t.Errorf("the server has got %q of a call that is not recorded, whose client says %q", parent, header)
+	}
+	sampled, header := traceparent(2, "00")
+	ask(all, "/all", header)
+	spans := c.wait(t, func(s []*tracepb.Span) bool { return len(s) >= 2 })
+	if find(spans, unsampled, tracepb.Span_SPAN_KIND_SERVER) != nil {
+		t.Error("a call is recorded because a stranger wants that")
+	}
+	s := find(spans, sampled, tracepb.Span_SPAN_KIND_SERVER)
+	if s == nil || hex.EncodeToString(s.GetParentSpanId()) != clientSpan {
+		t.Errorf("no child of the client's span, or another: %v", s)
+	}
+}
+
+// What a client that is followed has not sampled is not recorded, and goes on as it came; a refused call says why.
 func TestTraceOfRefusals(t *testing.T) {
 	c, servers, iss := newCollector(t), newParents(t), newIssuer(t)
-	_, port := sidecar(t, fmt.Sprintf(traced, servers.web, servers.rpc, c.addr, iss.file))
+	_, port := sidecar(t, strings.Replace(fmt.Sprintf(traced, servers.web, servers.rpc, c.addr, iss.file), "sample: 1", "follow_clients: true", 1))
 	ask := func(path, parent, token string) int {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, port.URL(path), nil)

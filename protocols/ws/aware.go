@@ -98,12 +98,15 @@ func (t *aware) run(ahead, early []byte) {
 	}
 }
 
-// outcome is how the tunnel ended.
+// outcome is how the tunnel ended, as the client was told.
 func (t *aware) outcome() (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.code == 0 || t.code == CloseAbnormal || t.ours && !t.client.told {
+	switch {
+	case t.code == 0 || t.code == CloseAbnormal || t.ours && !t.client.told:
 		return CloseAbnormal, t.err
+	case t.end == endUpstreamLost:
+		return t.code, t.err // why it was lost
 	}
 	return t.code, nil
 }
@@ -113,6 +116,14 @@ func (t *aware) endLocked(code int, how ending) {
 	if t.code == 0 {
 		t.code, t.end = code, how
 	}
+}
+
+// failLocked tells the client that the tunnel ends because of the upstream.
+func (t *aware) failLocked(how ending, why string) {
+	if t.client.addLocked(frame.Close, frame.ClosePayload(CloseInternal, why)) && t.code == 0 {
+		t.ours = true
+	}
+	t.endLocked(CloseInternal, how)
 }
 
 // failed takes note of an error of a connection.
@@ -258,8 +269,7 @@ func (t *aware) left(f *flow, err error) {
 	case x.closed: // it was told, and has left without an answer
 		y.addLocked(frame.Close, frame.ClosePayload(CloseGoingAway, ""))
 	case x.server:
-		t.endLocked(CloseAbnormal, endUpstreamLost)
-		y.addLocked(frame.Close, frame.ClosePayload(CloseInternal, "the server is gone"))
+		t.failLocked(endUpstreamLost, "the server is gone")
 	default:
 		t.endLocked(CloseAbnormal, endClientLost)
 		drop = true
@@ -318,12 +328,13 @@ func (t *aware) ponged(l *lane, now int64) {
 
 // deadLocked ends the tunnel of a peer that does not answer.
 func (t *aware) deadLocked(l *lane) {
-	how, code := endClientDead, CloseGoingAway
+	const why = "no answer to a ping"
 	if l.server {
-		how, code = endUpstreamDead, CloseInternal
+		t.failLocked(endUpstreamDead, why)
+	} else { // it is told, but does not hear it
+		t.endLocked(CloseAbnormal, endClientDead)
+		t.client.addLocked(frame.Close, frame.ClosePayload(CloseGoingAway, why))
 	}
-	t.endLocked(CloseAbnormal, how)
-	t.client.addLocked(frame.Close, frame.ClosePayload(code, "no answer to a ping"))
 	t.up.addLocked(frame.Close, frame.ClosePayload(CloseGoingAway, ""))
 	t.client.pushLaterLocked()
 	t.up.pushLaterLocked()

@@ -329,7 +329,7 @@ func TestAwarePings(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		c.want(t, closing(1011, "no answer to a ping"))
 		u.want(t, "\x81x", "\x89"+string(s.mark[:]), "\x81x", "\x81x", closing(1001, ""))
-		over(t, s, "1006", "upstream_dead")
+		over(t, s, "1011", "upstream_dead")
 	})
 }
 
@@ -459,6 +459,17 @@ func TestAwareLost(t *testing.T) {
 		u.Close()
 		c.want(t, "\x81last", closing(1011, "the server is gone"))
 		c.send(t, client(0x88, "\x03\xf3"))
+		over(t, s, "1011", "upstream_lost")
+
+		// Within a message nothing can be told.
+		s = NewServer(nil)
+		c, u = relayed(s, Relay{}, deflated{})
+		u.send(t, "\x81\x05la")
+		u.Close()
+		if got := c.take(); got != "\x81\x05la" {
+			t.Errorf("got %q", got)
+		}
+		c.Close()
 		over(t, s, "1006", "upstream_lost")
 
 		s = NewServer(nil)

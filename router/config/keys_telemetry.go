@@ -20,11 +20,11 @@ var telemetryKeys = []key{
 	},
 	{
 		name: "sample", is: fraction(), otherwise: "0.1",
-		about: "The share of the calls that are traced of those whose client has not decided; 1 for all, 0 for none.",
+		about: "The share of the calls that are traced; 1 for all, 0 for none. A client's `traceparent` is the parent of what is.",
 	},
 	{
-		name: "follow_clients", is: boolean(), otherwise: "true",
-		about: "Whether the sampled flag of a client's `traceparent` counts. With `false` the share decides about all calls: strangers could have each of theirs traced.",
+		name: "follow_clients", is: boolean(), otherwise: "false",
+		about: "`true` has the sampled flag of a client's `traceparent` decide instead of the share, where there is one: strangers can have each of their calls traced then.",
 	},
 	{
 		name: "users", is: boolean(), otherwise: "false",

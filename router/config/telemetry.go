@@ -13,7 +13,7 @@ type Telemetry struct {
 	OTLP     OTLP
 	Service  string  // oneport by default
 	Sample   float64 // 0.1 by default
-	Follow   bool    // follow_clients; true by default
+	Follow   bool    // follow_clients; false by default
 	Users    bool
 	Messages int // 100 by default; 0 for none
 	Metrics  bool

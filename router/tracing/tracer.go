@@ -24,12 +24,12 @@ type Options struct {
 	Provider trace.TracerProvider
 	// Meter makes http.server.request.duration and rpc.server.call.duration. Nil makes none.
 	Meter metric.MeterProvider
-	// Sample is the share of the calls that are recorded of those whose client has not decided:
-	// 0.1 for a tenth. Zero means all, a negative value none.
+	// Sample is the share of the calls that are recorded: 0.1 for a tenth. Zero means all, a
+	// negative value none. A client's span is the parent of the call's in any case.
 	Sample float64
-	// Alone lets Sample decide about all calls. Without it the sampled flag of a client's
-	// traceparent counts, whoever the client is.
-	Alone bool
+	// Follow has the sampled flag of a client's traceparent decide instead of Sample, whoever
+	// the client is: strangers can have each of their calls recorded then, or none.
+	Follow bool
 	// Users has spans say who the call is made for, as enduser.id.
 	Users bool
 	// Messages is how many messages of a sampled session there are to each that is recorded.
@@ -113,7 +113,7 @@ func (t *Tracer) Begin(call *protocols.Call) {
 // samples decides whether a call is recorded.
 func (t *Tracer) samples(call *protocols.Call) bool {
 	parent := call.Parent()
-	if parent != "" && !t.opts.Alone {
+	if parent != "" && t.opts.Follow {
 		return sampledFlag(parent)
 	}
 	yes := t.below == math.MaxUint64 || t.below > 0 && rand.Uint64() < t.below

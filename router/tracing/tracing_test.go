@@ -189,14 +189,14 @@ func TestSampling(t *testing.T) {
 		most   int
 		hands  string // the end of what a server elsewhere gets, if it is not recorded
 	}{
-		"all":                       {tracing.Options{}, "", 2000, 2000, ""},
-		"none":                      {tracing.Options{Sample: -1}, "", 0, 0, "-00"},
-		"a tenth":                   {tracing.Options{Sample: 0.1}, "", 120, 290, "-00"},
-		"the client has":            {tracing.Options{Sample: -1}, parent + "01", 2000, 2000, ""},
-		"the client has not":        {tracing.Options{}, parent + "00", 0, 0, "-00"},
-		"other flags of the client": {tracing.Options{}, parent + "0a", 0, 0, "-0a"},
-		"alone, the client has":     {tracing.Options{Sample: -1, Alone: true}, parent + "01", 0, 0, "-00"},
-		"alone, the client has not": {tracing.Options{Alone: true}, parent + "00", 2000, 2000, ""},
+		"all":                      {tracing.Options{}, "", 2000, 2000, ""},
+		"none":                     {tracing.Options{Sample: -1}, "", 0, 0, "-00"},
+		"a tenth":                  {tracing.Options{Sample: 0.1}, "", 120, 290, "-00"},
+		"a client has":             {tracing.Options{Sample: -1}, parent + "01", 0, 0, "-00"},
+		"a client has not":         {tracing.Options{}, parent + "00", 2000, 2000, ""},
+		"followed, the client has": {tracing.Options{Sample: -1, Follow: true}, parent + "01", 2000, 2000, ""},
+		"followed, it has not":     {tracing.Options{Follow: true}, parent + "00", 0, 0, "-00"},
+		"followed, other flags":    {tracing.Options{Follow: true}, parent + "0a", 0, 0, "-0a"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			provider := sdk.NewTracerProvider(sdk.WithSampler(sdk.AlwaysSample()), sdk.WithIDGenerator(tracing.IDs()))
