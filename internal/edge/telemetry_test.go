@@ -280,6 +280,7 @@ func traceparent(n int, flags string) (trace, header string) {
 // One trace goes from the client through the edge to the server, in all three protocols: the
 // server's parent is the edge's CLIENT span, whose parent is its SERVER span, whose parent is the client's.
 func TestTraceGoesThrough(t *testing.T) {
+	t.Parallel()
 	c, servers, iss := newCollector(t), newParents(t), newIssuer(t)
 	_, port := sidecar(t, fmt.Sprintf(traced, servers.web, servers.rpc, c.addr, iss.file))
 	want := map[string]struct {
@@ -392,6 +393,7 @@ func TestTraceGoesThrough(t *testing.T) {
 
 // What the client has not sampled is not recorded, and goes on as it came; a refused call says why.
 func TestTraceOfRefusals(t *testing.T) {
+	t.Parallel()
 	c, servers, iss := newCollector(t), newParents(t), newIssuer(t)
 	_, port := sidecar(t, fmt.Sprintf(traced, servers.web, servers.rpc, c.addr, iss.file))
 	ask := func(path, parent, token string) int {
