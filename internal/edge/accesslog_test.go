@@ -222,6 +222,7 @@ func (s saying) Handle(_ context.Context, r slog.Record) error {
 
 // A collector that takes nothing costs the access log no lines.
 func TestCollectorTakesNoTimeOfLines(t *testing.T) {
+	t.Parallel()
 	servers, iss := newParents(t), newIssuer(t)
 	out := &slow{let: make(chan struct{})}
 	log := slog.New(saying{slog.DiscardHandler, "the collector has not got all", sync.OnceFunc(func() { close(out.let) })})
@@ -255,6 +256,7 @@ func TestCollectorTakesNoTimeOfLines(t *testing.T) {
 
 // With a collector that nobody serves the port works, and ends in time.
 func TestNoCollector(t *testing.T) {
+	t.Parallel()
 	servers, iss := newParents(t), newIssuer(t)
 	nobody := rawServer(t, hang)
 	var out bytes.Buffer

@@ -312,6 +312,7 @@ func ask(t *testing.T, c *http.Client, method, url string) string {
 // What clients see of bad servers, in pools of two that are alike: an answer that
 // says so, or one that is visibly not whole. Never one that looks whole.
 func TestBadServers(t *testing.T) {
+	t.Parallel()
 	for scheme, list := range map[string]map[string]badServer{"http": badHTTP1(), "h2c": badHTTP2()} {
 		delete(list, "goes away without it") // clients try again, see TestBadServerBesideAGoodOne
 		for name, bad := range list {
@@ -379,6 +380,7 @@ routes: [ { path: /, to: app, answer_timeout: 1s } ]
 
 // The same of gRPC, which has codes of its own.
 func TestBadServersOfGRPC(t *testing.T) {
+	t.Parallel()
 	list := badHTTP2()
 	hello := func(w *frameWriter, s uint32) {
 		w.send(fields(s, false, ":status", "200", "content-type", "application/grpc"), chunk(s, false, grpcMessage("hello")))
@@ -439,6 +441,7 @@ const upgraded = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConn
 
 // The same of WebSockets.
 func TestBadServersOfWebSockets(t *testing.T) {
+	t.Parallel()
 	for name, bad := range map[string]badServer{
 		"refuses":                      {want: "502"},
 		"closes before its answer":     {serve: says("", nil), want: "502"},

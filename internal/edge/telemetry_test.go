@@ -281,6 +281,7 @@ func traceparent(n int, flags string) (trace, header string) {
 // One trace goes from the client through the edge to the server, in all three protocols: the
 // server's parent is the edge's CLIENT span, whose parent is its SERVER span, whose parent is the client's.
 func TestTraceGoesThrough(t *testing.T) {
+	t.Parallel()
 	c, servers, iss := newCollector(t), newParents(t), newIssuer(t)
 	_, port := sidecar(t, fmt.Sprintf(traced, servers.web, servers.rpc, c.addr, iss.file))
 	want := map[string]struct {
@@ -429,6 +430,7 @@ func TestStrangersDoNotDecide(t *testing.T) {
 
 // What a client that is followed has not sampled is not recorded, and goes on as it came; a refused call says why.
 func TestTraceOfRefusals(t *testing.T) {
+	t.Parallel()
 	c, servers, iss := newCollector(t), newParents(t), newIssuer(t)
 	_, port := sidecar(t, strings.Replace(fmt.Sprintf(traced, servers.web, servers.rpc, c.addr, iss.file), "sample: 1", "follow_clients: true", 1))
 	ask := func(path, parent, token string) int {
