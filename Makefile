@@ -54,7 +54,8 @@ bulk: ## a GiB each way through oneport serve, in every combination of protocols
 .PHONY: test-clients
 test-clients: $(BIN)/suites ## curl, nghttp, h2load, node, Python and Chromium against the demo, limits on Redis (root, apt)
 	internal/clients/setup.sh
-	go test -tags $(TAGS),clients -count=1 -p 1 -v ./internal/clients ./internal/doctor ./examples/... ./router/redisstore ./router/broadcast
+	go test -tags $(TAGS),clients -count=1 -p 1 -v ./internal/clients ./examples/... ./router/redisstore ./router/broadcast
+	go test -tags $(TAGS),clients -count=1 -v -run TestOthers ./internal/doctor
 
 .PHONY: check
 check: lint ## lint, and look whether generated code and formatting are up to date

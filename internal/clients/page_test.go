@@ -50,6 +50,7 @@ drain: { not_ready: 0s, spread: 0s, timeout: 2s }
 // protocols, servers are killed, and the process itself is. What it has looked like is in the
 // test's artifacts.
 func TestPage(t *testing.T) {
+	t.Parallel() // it waits for others most of the time
 	d := &demo{certs: filepath.Join(t.TempDir(), "certs")}
 	t.Logf("\n%s", d.run(t, time.Minute, "node", "--test", "../../router/admin/page/"))
 	p := newPaged(t, d)

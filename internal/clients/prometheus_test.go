@@ -271,6 +271,7 @@ func queries(t *testing.T, prometheus string) map[string]string {
 // TestPrometheus has a real Prometheus scrape a real run: all rules and all panels of the
 // dashboard have data, and what promtool can check is right.
 func TestPrometheus(t *testing.T) {
+	t.Parallel() // it waits for others most of the time
 	m := newMeasured(t, measuredFile)
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
@@ -314,6 +315,7 @@ func TestPrometheus(t *testing.T) {
 
 // TestStrangersMakeNoSeries sends 100,000 requests, each odd in its own way.
 func TestStrangersMakeNoSeries(t *testing.T) {
+	t.Parallel() // it waits for others most of the time
 	const each, workers = 20_000, 32
 	m := newMeasured(t, replaced(t, measuredFile, "shed: all, ", "")) // a busy machine would be one more code
 	series := func() (names map[string]bool) {

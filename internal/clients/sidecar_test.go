@@ -18,6 +18,7 @@ const example = "../../examples/sidecar"
 // TestSidecar stands before three servers that are not written in Go, those of
 // examples/sidecar, by the example's file and in one line.
 func TestSidecar(t *testing.T) {
+	t.Parallel() // it waits for others most of the time
 	dir := t.TempDir()
 	d := &demo{certs: filepath.Join(dir, "certs")}
 	oneport := filepath.Join(dir, "oneport")
