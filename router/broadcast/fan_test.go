@@ -135,7 +135,7 @@ func TestFanKeepsUp(t *testing.T) {
 	if _, _, err := c.ReadMessage(); err != nil { // subscribed
 		t.Fatal(err)
 	}
-	const n, ahead = 200, 8 // so many are in the session's own queue, which has room for more
+	const n, ahead = 60, 8 // so many are in the session's own queue, which has room for more
 	room := make(chan struct{}, n+ahead)
 	for range ahead {
 		room <- struct{}{}
