@@ -2,9 +2,9 @@ package broadcast_test
 
 import (
 	"context"
-	"strings"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +24,7 @@ func TestStreamsComeBackUnderLoad(t *testing.T) {
 	for range streams {
 		all.Go(func() {
 			e := p.stream(t, "channel=log:a", "")
-			last := ""
+			var last string
 			e.of("subscribed")
 			begun <- struct{}{}
 			for next := 0; next < n; {

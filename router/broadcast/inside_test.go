@@ -100,4 +100,3 @@ func TestFanThatFailsEndsItsClient(t *testing.T) {
 	leave()
 	noClients(t, h)
 }
-
