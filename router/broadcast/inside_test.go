@@ -45,7 +45,7 @@ func TestFanEnteredWhileTheLastLeaves(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			for i := range 30_000 {
+			for i := range 100_000 {
 				f, _ := h.enter("log:a", w)
 				if i%3 == 0 {
 					runtime.Gosched()
