@@ -95,7 +95,8 @@ func (s *stream) flush(end time.Time) error {
 }
 
 // Write writes p, or holds it. It waits for the socket, but not if somebody else does: then
-// that one writes p too.
+// that one writes p too. Only a control frame finds somebody there: gorilla writes one frame at a time,
+// and the session's writer, who is the only other, is waiting then and writes no message.
 func (s *stream) Write(p []byte) (n int, err error) {
 	// All of p counts: the last piece of a large message may look like a close frame.
 	last := s.whole && 0 < len(p) && len(p) <= mostControl && p[0]&0xf == opClose
