@@ -25,7 +25,8 @@ const (
 // Options configure a Log. Each zero value but Out is the default.
 type Options struct {
 	Form Form
-	// Out is what is written to, by one goroutine, some lines at a time. Required.
+	// Out is what is written to, by one goroutine: what has come within a tenth of a second, or
+	// 64 KiB, at a time. Required.
 	Out io.Writer
 	// Buffer bounds the bytes that wait, and as many again that are being written. Zero means 1 MiB.
 	Buffer int
@@ -36,8 +37,9 @@ type Options struct {
 // Log writes lines. It is a [protocols.Observer], and safe for concurrent use.
 type Log struct {
 	opts  Options
-	lines sync.Pool // of *[]byte, where lines are made
-	wake  chan struct{}
+	lines sync.Pool     // of *[]byte, where lines are made
+	wake  chan struct{} // a line waits
+	full  chan struct{} // many do
 	stop  chan struct{}
 	once  sync.Once
 	done  chan struct{}
@@ -58,7 +60,11 @@ type Stats struct {
 
 const (
 	defaultBuffer = 1 << 20
-	sayLost       = 10 * time.Second
+	// gatherFor is how long a line waits for others, and gatherMost how many bytes do. A write for
+	// each line would cost more than all else about it.
+	gatherFor  = 100 * time.Millisecond
+	gatherMost = 64 << 10
+	sayLost    = 10 * time.Second
 )
 
 // New begins a Log. Close ends it.
@@ -68,7 +74,7 @@ func New(opts Options) *Log {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	l := &Log{
-		opts: opts, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		opts: opts, wake: make(chan struct{}, 1), full: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		lines: sync.Pool{New: func() any { return new([]byte) }},
 	}
 	go l.run() // Close waits for it
@@ -103,15 +109,24 @@ func (l *Log) add(line []byte) {
 		l.mu.Unlock()
 		return
 	}
-	first := l.count == 0
+	first, before := l.count == 0, len(l.waiting)
 	l.waiting = append(l.waiting, line...)
 	l.count++
+	most := min(gatherMost, l.opts.Buffer/2)
+	many := before < most && len(l.waiting) >= most
 	l.mu.Unlock()
 	if first {
-		select {
-		case l.wake <- struct{}{}:
-		default: // it is awake
-		}
+		signal(l.wake)
+	}
+	if many {
+		signal(l.full)
+	}
+}
+
+func signal(to chan<- struct{}) {
+	select {
+	case to <- struct{}{}:
+	default: // it knows
 	}
 }
 
@@ -146,6 +161,7 @@ func (l *Log) run() {
 	for last := false; !last; {
 		select {
 		case <-l.wake:
+			last = l.gather()
 		case <-l.stop:
 			last = true
 		}
@@ -158,24 +174,35 @@ func (l *Log) run() {
 	}
 }
 
-// write writes all that waits, and gives the buffer that it was in.
-func (l *Log) write(spare []byte) []byte {
-	for {
-		l.mu.Lock()
-		out, n := l.waiting, l.count
-		l.waiting, l.count = spare[:0], 0
-		l.mu.Unlock()
-		if n == 0 {
-			return out
-		}
-		_, err := l.opts.Out.Write(out)
-		l.mu.Lock()
-		if err != nil {
-			l.stats.Failed += n
-		} else {
-			l.stats.Written += n
-		}
-		l.mu.Unlock()
-		spare = out
+// gather waits for more lines, and reports whether none will come.
+func (l *Log) gather() (last bool) {
+	enough := time.NewTimer(gatherFor)
+	defer enough.Stop()
+	select {
+	case <-enough.C:
+	case <-l.full:
+	case <-l.stop:
+		return true
 	}
+	return false
+}
+
+// write writes all that waits, and gives the buffer that it was in. The next line wakes again.
+func (l *Log) write(spare []byte) []byte {
+	l.mu.Lock()
+	out, n := l.waiting, l.count
+	l.waiting, l.count = spare[:0], 0
+	l.mu.Unlock()
+	if n == 0 {
+		return out
+	}
+	_, err := l.opts.Out.Write(out)
+	l.mu.Lock()
+	if err != nil {
+		l.stats.Failed += n
+	} else {
+		l.stats.Written += n
+	}
+	l.mu.Unlock()
+	return out
 }
