@@ -37,7 +37,7 @@ type Options struct {
 // Log writes lines. It is a [protocols.Observer], and safe for concurrent use.
 type Log struct {
 	opts  Options
-	lines sync.Pool     // of *[]byte, where lines are made
+	lines sync.Pool     // of *sheet
 	wake  chan struct{} // a line waits
 	full  chan struct{} // many do
 	stop  chan struct{}
@@ -75,7 +75,7 @@ func New(opts Options) *Log {
 	}
 	l := &Log{
 		opts: opts, wake: make(chan struct{}, 1), full: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-		lines: sync.Pool{New: func() any { return new([]byte) }},
+		lines: sync.Pool{New: func() any { return new(sheet) }},
 	}
 	go l.run() // Close waits for it
 	return l
@@ -89,13 +89,19 @@ func (l *Log) Begin(call *protocols.Call) {
 
 // ended adds a call's line.
 func (l *Log) ended(call *protocols.Call, agent string, res protocols.Result) {
-	b, _ := l.lines.Get().(*[]byte)
-	e := entry{call: call, res: res, agent: agent, now: time.Now()}
-	*b = e.append((*b)[:0], l.opts.Form)
-	l.add(*b)
-	if cap(*b) <= mostLine {
-		l.lines.Put(b)
+	s, _ := l.lines.Get().(*sheet)
+	e := entry{call: call, res: res, agent: agent, now: time.Now(), clock: &s.clock}
+	s.line = e.append(s.line[:0], l.opts.Form)
+	l.add(s.line)
+	if cap(s.line) <= mostLine {
+		l.lines.Put(s)
 	}
+}
+
+// sheet is where a line is made.
+type sheet struct {
+	line  []byte
+	clock clock
 }
 
 // mostLine is the longest line whose buffer is kept.
