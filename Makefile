@@ -91,6 +91,10 @@ bench: ## compare the port with the same handlers on ports of their own
 bench-proxy: build ## compare oneport serve with nginx and HAProxy, if they are installed (ROUNDS=5 at least)
 	go run -tags $(TAGS) ./bench -only proxy -oneport ./oneport -rounds $(ROUNDS)
 
+.PHONY: bench-telemetry
+bench-telemetry: build ## compare oneport serve with metrics, traces and access lines and without
+	go run -tags $(TAGS) ./bench -only telemetry -oneport ./oneport -rounds $(ROUNDS)
+
 .PHONY: bench-guards
 bench-guards: build ## compare oneport serve with and without a token checked and calls counted
 	go run -tags $(TAGS) ./bench -only guards -oneport ./oneport -rounds $(ROUNDS)

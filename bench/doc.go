@@ -34,6 +34,11 @@
 // difference of a round in microseconds, with the interval and the control of the
 // first comparison: a second process without guards.
 //
+// With -only telemetry it is compared with itself once more: nothing that looks, and metrics that are
+// scraped once for each second of load, an access line for each call to a file, and a hundredth of the
+// calls exported by OTLP to a collector in the bench. What counts is all CPU from the first turn until
+// the last spans are exported, for much of that work is done behind the calls.
+//
 // With -only fanout one message goes to thousands of WebSockets over TLS: from a hub of
 // router/broadcast, one way and by centrifuge's protocol, and from a loop that writes to each of
 // gorilla's connections. What counts is deliveries for each second of the server's CPU, and the time

@@ -42,6 +42,7 @@ type edgeFile struct {
 	Port               string // Addr's
 	Workers            int
 	Curves             string // of OpenSSL, by preference
+	Admin, Collector   string
 }
 
 // patience is how long an edge may take to start or to end.
@@ -150,7 +151,11 @@ func (h *house) startEdge(ctx context.Context, e program, flags []string) (*serv
 		return nil, err
 	}
 	if isOneport(e.name) && len(flags) > 1 && flags[1] != "" {
-		return h.spawn(ctx, e.name, append(flags, "-config", file)...)
+		s, err := h.spawn(ctx, e.name, append(flags, "-config", file)...)
+		if err == nil {
+			h.admins[s.addr] = h.admins[addr]
+		}
+		return s, err
 	}
 	cmd := exec.CommandContext(ctx, h.programs[e.name], append(e.args, file)...)
 	cmd.Stderr = h.stderr
@@ -170,10 +175,16 @@ func (h *house) startEdge(ctx context.Context, e program, flags []string) (*serv
 }
 
 // configure writes an edge's file.
-func (h *house) configure(ctx context.Context, e program, addr string) (string, error) {
+func (h *house) configure(ctx context.Context, e program, addr string) (file string, err error) {
 	f := edgeFile{Addr: addr, Dir: h.dir, Workers: runtime.GOMAXPROCS(0), Curves: "X25519"}
 	if h.hybrid[e.name] {
 		f.Curves = "X25519MLKEM768:X25519"
+	}
+	if e.name == onWatched {
+		if f.Admin, err = freePort(); err != nil {
+			return "", err
+		}
+		f.Collector, h.admins[addr] = h.collector, f.Admin
 	}
 	for _, up := range []struct {
 		name string
@@ -193,7 +204,7 @@ func (h *house) configure(ctx context.Context, e program, addr string) (string, 
 	if err := template.Must(template.New(e.name).Parse(e.config)).Execute(&text, f); err != nil {
 		return "", err
 	}
-	file := filepath.Join(h.dir, e.name+"-"+f.Port+".conf")
+	file = filepath.Join(h.dir, e.name+"-"+f.Port+".conf")
 	return file, os.WriteFile(file, text.Bytes(), 0o600)
 }
 

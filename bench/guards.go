@@ -25,7 +25,9 @@ const (
 	onGuardedPlain = "guarded, plaintext"
 )
 
-func isOneport(name string) bool { return name == onOneport || name == onBare || name == onGuarded }
+func isOneport(name string) bool {
+	return name == onOneport || name == onBare || name == onGuarded || name == onQuiet || name == onWatched
+}
 
 func guardEdges() (list []program) {
 	for _, e := range []struct {

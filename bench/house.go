@@ -33,6 +33,9 @@ type house struct {
 	curves []tls.CurveID
 	// token is what clients bring as their Authorization; "" is one that nobody looks at.
 	token string
+	// collector is where spans go; "" until there is one. admins are the edges' admin ports, by address.
+	collector string
+	admins    map[string]string
 }
 
 func newHouse(stderr io.Writer) (*house, error) {
@@ -44,7 +47,7 @@ func newHouse(stderr io.Writer) (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &house{stderr: stderr, exe: exe, dir: dir, roots: x509.NewCertPool(), behind: map[string]*server{}, programs: map[string]string{}, hybrid: map[string]bool{}}
+	h := &house{stderr: stderr, exe: exe, dir: dir, roots: x509.NewCertPool(), behind: map[string]*server{}, programs: map[string]string{}, hybrid: map[string]bool{}, admins: map[string]string{}}
 	source := certs.Dev(dir)
 	if err := source.Load(); err != nil {
 		h.close()
@@ -98,7 +101,7 @@ type server struct {
 
 // start starts a server process and waits until it listens.
 func (h *house) start(ctx context.Context, name string, flags ...string) (*server, error) {
-	for _, e := range slices.Concat(edges(), guardEdges()) {
+	for _, e := range slices.Concat(edges(), guardEdges(), telemetryEdges()) {
 		if e.name == name {
 			return h.startEdge(ctx, e, flags)
 		}

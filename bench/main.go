@@ -41,11 +41,11 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.rounds, "rounds", 15, "rounds of each comparison; at least 11 for an interval worth its name")
 	fs.IntVar(&o.sockets, "sockets", 9000, "connections for the comparisons of memory, and subscribers of the fan-out")
-	fs.StringVar(&o.only, "only", "", "comma-separated: rest, grpc, ws, handshake, memory; or proxy, guards, fanout, which are not among all; empty for all")
+	fs.StringVar(&o.only, "only", "", "comma-separated: rest, grpc, ws, handshake, memory; or proxy, guards, telemetry, fanout, which are not among all; empty for all")
 	fs.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	fs.StringVar(&o.profile, "profile", "", "directory for CPU and heap profiles of the servers; profiling costs some CPU itself")
 	fs.StringVar(&o.row, "row", "", "only rows whose names contain this")
-	fs.StringVar(&o.oneport, "oneport", "", "for proxy and guards: the binary; empty builds it")
+	fs.StringVar(&o.oneport, "oneport", "", "for proxy, guards and telemetry: the binary; empty builds it")
 	fs.StringVar(&o.serve, "serve", "", "for the bench itself: be a server")
 	fs.StringVar(&o.dir, "dir", "", "for the bench itself: where the certificates are")
 	fs.StringVar(&o.config, "config", "", "for the bench itself: the edge's file")
@@ -54,8 +54,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		return nil, err
 	}
 	for _, name := range o.selection() {
-		if !slices.Contains([]string{"rest", "grpc", "ws", "handshake", "memory", "proxy", "guards", "fanout"}, name) {
-			return nil, fmt.Errorf("-only %q: want rest, grpc, ws, handshake, memory, proxy, guards, fanout", name)
+		if !slices.Contains([]string{"rest", "grpc", "ws", "handshake", "memory", "proxy", "guards", "telemetry", "fanout"}, name) {
+			return nil, fmt.Errorf("-only %q: want rest, grpc, ws, handshake, memory, proxy, guards, telemetry, fanout", name)
 		}
 	}
 	return &o, nil
@@ -66,7 +66,7 @@ func (o *options) selection() []string {
 }
 
 func (o *options) selected(name string) bool {
-	return o.only == "" && name != "proxy" && name != "guards" && name != "fanout" || slices.Contains(o.selection(), name)
+	return o.only == "" && name != "proxy" && name != "guards" && name != "telemetry" && name != "fanout" || slices.Contains(o.selection(), name)
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -125,6 +125,13 @@ func measure(ctx context.Context, o *options, args string, stdout, stderr io.Wri
 			return errors.Join(failed, err)
 		}
 		report.Guards, failed = guards, errors.Join(failed, err)
+	}
+	if o.selected("telemetry") {
+		list, err := house.telemetry(ctx, o)
+		if list == nil {
+			return errors.Join(failed, err)
+		}
+		report.Telemetry, failed = list, errors.Join(failed, err)
 	}
 	if o.selected("fanout") {
 		fans, err := house.fanouts(ctx, o)

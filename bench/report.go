@@ -11,14 +11,15 @@ import (
 
 // report is everything that was measured, and where.
 type report struct {
-	Date        string        `json:"date"`
-	Machine     string        `json:"machine"`
-	Command     string        `json:"command"`
-	Comparisons []*comparison `json:"comparisons,omitempty"`
-	Memory      []*memory     `json:"memory,omitempty"`
-	Edges       *proxied      `json:"edges,omitempty"`
-	Guards      []*surcharge  `json:"guards,omitempty"`
-	Fans        *fans         `json:"fans,omitempty"`
+	Date        string           `json:"date"`
+	Machine     string           `json:"machine"`
+	Command     string           `json:"command"`
+	Comparisons []*comparison    `json:"comparisons,omitempty"`
+	Memory      []*memory        `json:"memory,omitempty"`
+	Edges       *proxied         `json:"edges,omitempty"`
+	Guards      []*surcharge     `json:"guards,omitempty"`
+	Telemetry   []*telemetryCost `json:"telemetry,omitempty"`
+	Fans        *fans            `json:"fans,omitempty"`
 }
 
 func newReport(args string) *report {
@@ -93,6 +94,9 @@ func (r *report) table() string {
 	}
 	if len(r.Guards) > 0 {
 		surcharges(&b, r.Guards)
+	}
+	if len(r.Telemetry) > 0 {
+		telemetryRows(&b, r.Telemetry)
 	}
 	if r.Fans != nil {
 		r.Fans.table(&b)

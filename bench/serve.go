@@ -94,7 +94,7 @@ func serveOn(ctx context.Context, o *options, source *certs.DevSource, ln net.Li
 		return srv.Serve(ln)
 	case onApp:
 		return (&http.Server{Handler: newApp()}).Serve(ln)
-	case onOneport, onBare, onGuarded: // for profiles alone; without it is the binary
+	case onOneport, onBare, onGuarded, onQuiet, onWatched: // for profiles alone; without it is the binary
 		cfg, err := config.Load(o.config)
 		if err != nil {
 			return err
@@ -104,6 +104,19 @@ func serveOn(ctx context.Context, o *options, source *certs.DevSource, ln net.Li
 			return err
 		}
 		defer e.Close()
+		if err := e.LogTo(os.Stderr); err != nil {
+			return err
+		}
+		if cfg.Admin != nil {
+			admin, err := edge.NewAdmin(edge.AdminOptions{Admin: *cfg.Admin, Edge: e, TokenDir: o.dir, Log: quiet()})
+			if err != nil {
+				return err
+			}
+			if err := admin.Start(ctx); err != nil {
+				return err
+			}
+			defer admin.Stop()
+		}
 		return e.Server.Serve(ctx, ln)
 	case ownWS:
 		mux := http.NewServeMux()

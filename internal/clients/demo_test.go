@@ -53,6 +53,7 @@ func TestClients(t *testing.T) {
 	t.Run("late", d.late)
 	t.Run("broadcast", d.broadcast)
 	t.Run("client/js", d.clientJS)
+	t.Run("trace", d.trace)
 	t.Run("planted", d.planted)
 	t.Run("whoami", d.whoami)
 	t.Run("drain", d.drain)

@@ -20,6 +20,10 @@
 // Two instances of examples/chat meet at a Redis, and two windows of Chromium see what happens when one
 // of them is killed.
 //
+// A collector of the tests' own gets spans over gRPC and as http/protobuf: curl, grpcurl and ws each begin a
+// trace, which must reach the collector and the server behind as one. No token may be among what it gets either, nor in
+// access lines of any form.
+//
 // A real Prometheus scrapes a fourth, and all rules and panels of deploy must have data.
 //
 // The rule: a script that finds something wrong with oneport is not made to

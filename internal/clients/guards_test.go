@@ -86,8 +86,8 @@ func (g *guards) token(t *testing.T, extra ...string) string {
 	return strings.TrimSpace(g.run(t, time.Minute, g.oneport, args...))
 }
 
-// guarded starts "oneport serve" with guards before a witness.
-func (d *demo) guarded(t *testing.T) *guards {
+// guarded starts "oneport serve" with guards before a witness. What replaced replaces by pairs is so in its file.
+func (d *demo) guarded(t *testing.T, pairs ...string) *guards {
 	t.Helper()
 	dir := t.TempDir()
 	g := &guards{demo: d, oneport: d.cmd.Path, file: filepath.Join(dir, "oneport.yaml"), key: filepath.Join(dir, "token.key"), witness: newWitness(t)}
@@ -98,7 +98,7 @@ func (d *demo) guarded(t *testing.T) *guards {
 	g.robot, line = apiKey(t, g)
 	for path, text := range map[string]string{
 		g.keys: line + "\n",
-		g.file: fmt.Sprintf(guardsFile, filepath.Join(d.certs, "server.crt"), filepath.Join(d.certs, "server.key"), g.witness.addr, public, g.keys),
+		g.file: fmt.Sprintf(replaced(t, guardsFile, pairs...), filepath.Join(d.certs, "server.crt"), filepath.Join(d.certs, "server.key"), g.witness.addr, public, g.keys),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

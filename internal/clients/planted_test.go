@@ -4,9 +4,11 @@ package clients_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,8 +23,12 @@ func (d *demo) planted(t *testing.T) {
 	t.TempDir() // made first, it is there until the end
 	var g *guards
 	var needles []string
-	t.Cleanup(func() { g.printed(t, needles) }) // behind the end of the port
-	g = d.guarded(t)
+	c := newCollector(t)
+	t.Cleanup(func() { // behind the end of the port
+		g.printed(t, needles)
+		c.clean(t, needles)
+	})
+	g = d.guarded(t, "\ndrain:", "\ntelemetry: { otlp: { endpoint: \"http://"+c.rpc+"\" }, sample: 1, users: true }\ndrain:")
 	claim := "planted=a-claim-that-is-nowhere-else"
 	tokens := map[string]string{
 		"good":    g.token(t, "--sub", "alice", "--claim", claim),
@@ -51,6 +57,65 @@ func (d *demo) planted(t *testing.T) {
 	g.plantHTTP(t, "--http1.1", tokens["good"], tokens["good"])
 	g.plantGRPC(t, tokens["good"], tokens["good"])
 	g.went(t, needles)
+	for _, form := range []string{"json", "text", "common", "otel"} {
+		t.Run("lines as "+form, func(t *testing.T) { d.plantedLines(t, form) })
+	}
+}
+
+// plantedLines plants tokens before a port whose access lines go to a file, in one of their forms.
+func (d *demo) plantedLines(t *testing.T, form string) {
+	file := filepath.Join(t.TempDir(), "calls.log")
+	var needles []string
+	t.Cleanup(func() { // behind the end of the port
+		if lines := grep(t, file, needles); lines < 100 {
+			t.Errorf("%d lines: the test is blind", lines)
+		}
+	})
+	g := d.guarded(t, "access: true", fmt.Sprintf("access: { form: %s, file: %q }", form, file))
+	tokens := map[string]string{"good": g.token(t, "--sub", "alice"), "expired": g.token(t, "--sub", "bob", "--ttl", "-1h")}
+	needles = planted(tokens, g.robot)
+	for _, token := range tokens {
+		g.plantHTTP(t, "--http1.1", token, tokens["good"])
+		g.plantHTTP(t, "--http2", token, tokens["good"])
+		g.plantGRPC(t, token, tokens["good"])
+		g.plantGarbage(t, token)
+	}
+}
+
+// grep looks for needles in a file, and gives how many lines it has.
+func grep(t *testing.T, file string, needles []string) (lines int) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		lines++
+		for _, n := range needles {
+			if strings.Contains(line, n) {
+				t.Errorf("%s is in the log: %s", n, line)
+				break
+			}
+		}
+	}
+	return lines
+}
+
+// clean looks at all that the collector has got.
+func (c *collector) clean(t *testing.T, needles []string) {
+	text := c.text()
+	for _, n := range needles {
+		if i := strings.Index(text, n); i >= 0 {
+			t.Errorf("the collector has got %s: %s", n, text[max(0, i-200):i])
+		}
+	}
+	for _, want := range []string{"enduser.id", "oneport.refused", "user_agent.original", "websocket session", "oneport.echo.v1.Echo/Unary"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the collector has no %s: the test is blind", want)
+		}
+	}
+	t.Logf("%d bytes of spans", len(text))
 }
 
 // planted are the parts of credentials that nothing else has: a log may cut a
@@ -247,17 +312,7 @@ func (g *guards) printed(t *testing.T, needles []string) {
 		return
 	}
 	log := string(text)
-	lines := 0
-	for line := range strings.Lines(log) {
-		lines++
-		for _, n := range needles {
-			if strings.Contains(line, n) {
-				t.Errorf("%s is in the log: %s", n, line)
-				break
-			}
-		}
-	}
-	t.Logf("%d lines of log, %d needles", lines, len(needles))
+	t.Logf("%d lines of log, %d needles", grep(t, g.log, needles), len(needles))
 	for _, want := range []string{
 		`"reason":"expired"`, `"reason":"signature"`, `"reason":"missing"`, `"reason":"cross-origin"`, `"reason":"duplicate"`,
 		`"protocol":"grpc"`, `"protocol":"websocket"`, `"status":1006`, `"status":502`, `"msg":"drained"`,

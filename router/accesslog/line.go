@@ -14,6 +14,7 @@ type entry struct {
 	res   protocols.Result
 	agent string
 	now   time.Time
+	clock *clock
 }
 
 // append adds the entry's line, with its end.
@@ -31,7 +32,7 @@ func (e *entry) append(b []byte, form Form) []byte {
 		b = f.b
 	default:
 		f := fields{b: b}
-		f.b = e.now.AppendFormat(append(f.b, `{"time":"`...), time.RFC3339Nano)
+		f.b = e.clock.append(append(f.b, `{"time":"`...), e.now)
 		f.b = append(f.b, `","level":"INFO","msg":"call"`...)
 		e.all(&f)
 		f.b = append(f.b, '}')
@@ -55,10 +56,16 @@ func (e *entry) all(f *fields) {
 	} else {
 		f.int("took", int64(took))
 	}
-	f.raw("remote", e.remote)
+	f.open("remote")
+	f.b = e.remote(f.b)
+	f.close()
 	f.str("conn", call.Conn.ID)
-	f.raw("request", e.request)
-	f.raw("trace", e.trace)
+	f.open("request")
+	f.b = e.request(f.b)
+	f.close()
+	f.open("trace")
+	f.b = e.trace(f.b)
+	f.close()
 	if id := call.SpanID(); id != "" {
 		f.str("span", id)
 	}
@@ -128,14 +135,18 @@ func (f *fields) int(name string, value int64) {
 	f.b = strconv.AppendInt(f.b, value, 10)
 }
 
-// raw adds what value appends, which needs no escapes.
-func (f *fields) raw(name string, value func([]byte) []byte) {
+// open begins a value that needs no escapes, which the caller adds to b; close ends it.
+func (f *fields) open(name string) {
 	f.key(name)
-	if f.text {
-		f.b = value(f.b)
-		return
+	if !f.text {
+		f.b = append(f.b, '"')
 	}
-	f.b = append(value(append(f.b, '"')), '"')
+}
+
+func (f *fields) close() {
+	if !f.text {
+		f.b = append(f.b, '"')
+	}
 }
 
 // common adds a line of the form that web servers call combined, with key=value behind it:
@@ -192,9 +203,11 @@ func (e *entry) common(b []byte) []byte {
 func (e *entry) otel(b []byte) []byte {
 	call := e.call
 	f := fields{b: append(b, `{"timestamp":"`...)}
-	f.b = e.now.AppendFormat(f.b, time.RFC3339Nano)
+	f.b = e.clock.append(f.b, e.now)
 	f.b = append(f.b, `","severity_text":"INFO","severity_number":9,"body":"call"`...)
-	f.raw("trace_id", e.trace)
+	f.open("trace_id")
+	f.b = e.trace(f.b)
+	f.close()
 	if id := call.SpanID(); id != "" {
 		f.str("span_id", id)
 	}
@@ -223,11 +236,15 @@ func (e *entry) otel(b []byte) []byte {
 	f.int("http.response.body.size", e.res.Sent)
 	f.int("oneport.duration_ns", int64(e.now.Sub(call.Started)))
 	if call.Conn.Remote.IsValid() {
-		f.raw("client.address", call.Conn.Remote.Addr().AppendTo)
+		f.open("client.address")
+		f.b = call.Conn.Remote.Addr().AppendTo(f.b)
+		f.close()
 		f.int("client.port", int64(call.Conn.Remote.Port()))
 	}
 	f.str("oneport.connection_id", call.Conn.ID)
-	f.raw("oneport.request_id", e.request)
+	f.open("oneport.request_id")
+	f.b = e.request(f.b)
+	f.close()
 	if id := call.Identity(); id != nil {
 		f.str("enduser.id", id.Key())
 	}

@@ -26,7 +26,8 @@ const (
 // Options configure a Log. Each zero value but Out is the default.
 type Options struct {
 	Form Form
-	// Out is what is written to, by one goroutine, some lines at a time. Required.
+	// Out is what is written to, by one goroutine: what has come within a tenth of a second, or
+	// 64 KiB, at a time. Required.
 	Out io.Writer
 	// Buffer bounds the bytes that wait, and as many again that are being written. Zero means 1 MiB.
 	Buffer int
@@ -37,8 +38,9 @@ type Options struct {
 // Log writes lines. It is a [protocols.Observer], and safe for concurrent use.
 type Log struct {
 	opts  Options
-	lines sync.Pool // of *[]byte, where lines are made
-	wake  chan struct{}
+	lines sync.Pool     // of *sheet
+	wake  chan struct{} // a line waits
+	full  chan struct{} // many do
 	stop  chan struct{}
 	once  sync.Once
 	done  chan struct{}
@@ -59,7 +61,11 @@ type Stats struct {
 
 const (
 	defaultBuffer = 1 << 20
-	sayLost       = 10 * time.Second
+	// gatherFor is how long a line waits for others, and gatherMost how many bytes do. A write for
+	// each line would cost more than all else about it.
+	gatherFor  = 100 * time.Millisecond
+	gatherMost = 64 << 10
+	sayLost    = 10 * time.Second
 )
 
 // New begins a Log. Close ends it.
@@ -69,8 +75,8 @@ func New(opts Options) *Log {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	l := &Log{
-		opts: opts, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-		lines: sync.Pool{New: func() any { return new([]byte) }},
+		opts: opts, wake: make(chan struct{}, 1), full: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		lines: sync.Pool{New: func() any { return new(sheet) }},
 	}
 	go l.run() // Close waits for it
 	return l
@@ -84,13 +90,19 @@ func (l *Log) Begin(call *protocols.Call) {
 
 // ended adds a call's line.
 func (l *Log) ended(call *protocols.Call, agent string, res protocols.Result) {
-	b, _ := l.lines.Get().(*[]byte)
-	e := entry{call: call, res: res, agent: agent, now: time.Now()}
-	*b = e.append((*b)[:0], l.opts.Form)
-	l.add(*b)
-	if cap(*b) <= mostLine {
-		l.lines.Put(b)
+	s, _ := l.lines.Get().(*sheet)
+	e := entry{call: call, res: res, agent: agent, now: time.Now(), clock: &s.clock}
+	s.line = e.append(s.line[:0], l.opts.Form)
+	l.add(s.line)
+	if cap(s.line) <= mostLine {
+		l.lines.Put(s)
 	}
+}
+
+// sheet is where a line is made.
+type sheet struct {
+	line  []byte
+	clock clock
 }
 
 // mostLine is the longest line whose buffer is kept.
@@ -104,15 +116,24 @@ func (l *Log) add(line []byte) {
 		l.mu.Unlock()
 		return
 	}
-	first := l.count == 0
+	first, before := l.count == 0, len(l.waiting)
 	l.waiting = append(l.waiting, line...)
 	l.count++
+	most := min(gatherMost, l.opts.Buffer/2)
+	many := before < most && len(l.waiting) >= most
 	l.mu.Unlock()
 	if first {
-		select {
-		case l.wake <- struct{}{}:
-		default: // it is awake
-		}
+		signal(l.wake)
+	}
+	if many {
+		signal(l.full)
+	}
+}
+
+func signal(to chan<- struct{}) {
+	select {
+	case to <- struct{}{}:
+	default: // it knows
 	}
 }
 
@@ -149,6 +170,7 @@ func (l *Log) run() {
 	for last := false; !last; {
 		select {
 		case <-l.wake:
+			last = l.gather()
 		case <-l.stop:
 			last = true
 		}
@@ -168,34 +190,46 @@ func (l *Log) run() {
 	}
 }
 
-// write writes all that waits, and gives the buffer that it was in, and the last error. torn says that
-// the last line was written in part: another one begins behind a line break.
-func (l *Log) write(spare []byte, torn *bool) (_ []byte, why error) {
-	for {
-		l.mu.Lock()
-		out, n := l.waiting, l.count
-		l.waiting, l.count = spare[:0], 0
-		l.mu.Unlock()
-		if n == 0 {
-			return out, why
-		}
-		if *torn {
-			if _, why = l.opts.Out.Write([]byte{'\n'}); why == nil {
-				*torn = false
-			}
-		}
-		took, err := l.opts.Out.Write(out)
-		written := n
-		if err != nil {
-			why = err
-			took = min(max(took, 0), len(out))
-			written = int64(bytes.Count(out[:took], []byte{'\n'}))
-			*torn = took > 0 && out[took-1] != '\n' || took == 0 && *torn
-		}
-		l.mu.Lock()
-		l.stats.Written += written
-		l.stats.Failed += n - written
-		l.mu.Unlock()
-		spare = out
+// gather waits for more lines, and reports whether none will come.
+func (l *Log) gather() (last bool) {
+	enough := time.NewTimer(gatherFor)
+	defer enough.Stop()
+	select {
+	case <-enough.C:
+	case <-l.full:
+	case <-l.stop:
+		return true
 	}
+	return false
+}
+
+// write writes all that waits, and gives the buffer that it was in, and the last error. The next
+// line wakes again. torn says that the last line was written in part: another one begins behind a
+// line break.
+func (l *Log) write(spare []byte, torn *bool) (_ []byte, why error) {
+	l.mu.Lock()
+	out, n := l.waiting, l.count
+	l.waiting, l.count = spare[:0], 0
+	l.mu.Unlock()
+	if n == 0 {
+		return out, nil
+	}
+	if *torn {
+		if _, why = l.opts.Out.Write([]byte{'\n'}); why == nil {
+			*torn = false
+		}
+	}
+	took, err := l.opts.Out.Write(out)
+	written := n
+	if err != nil {
+		why = err
+		took = min(max(took, 0), len(out))
+		written = int64(bytes.Count(out[:took], []byte{'\n'}))
+		*torn = took > 0 && out[took-1] != '\n' || took == 0 && *torn
+	}
+	l.mu.Lock()
+	l.stats.Written += written
+	l.stats.Failed += n - written
+	l.mu.Unlock()
+	return out, why
 }
