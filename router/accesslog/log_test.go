@@ -235,6 +235,7 @@ func TestFullDisk(t *testing.T) {
 			for range n {
 				call(l, protocols.HTTP, "/", "").Finish(protocols.Result{Status: 200})
 			}
+			time.Sleep(time.Second) // until they are written
 			synctest.Wait()
 		}
 		out.room = 1 << 20
