@@ -54,6 +54,15 @@ func (p Protocol) label(code int) string {
 // refused. Everything else is "other", as what a client has left before it had an answer.
 func (p Protocol) Code(status int) string { return p.label(p.code(status)) }
 
+// CodeName is the name of a gRPC status code, as OpenTelemetry's conventions write it; "_OTHER" for
+// a number that is none: servers may send any.
+func CodeName(code int) string {
+	if code < 0 || code >= len(grpcCodes) {
+		return "_OTHER"
+	}
+	return grpcCodes[code]
+}
+
 // Failed reports whether a [Result.Status] says that the server's side has failed: 5xx; UNKNOWN,
 // DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and DATA_LOSS; close code 1011, and 5xx of a
 // handshake.

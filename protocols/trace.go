@@ -87,12 +87,3 @@ func (c *Call) Refusal() *Refusal {
 	}
 	return c.refusal
 }
-
-// CodeName is the name of a gRPC status code, as OpenTelemetry's conventions write it; "_OTHER" for
-// a number that is none: servers may send any.
-func CodeName(code int) string {
-	if code < 0 || code >= len(grpcCodes) {
-		return "_OTHER"
-	}
-	return grpcCodes[code]
-}
