@@ -20,7 +20,6 @@ type event struct {
 	subbed  *subscribed
 	begin   []*event // of the push that comes first: what it holds
 	over    bool     // the subscription has ended: the client is to come back
-	old     bool     // of a history: who comes back gets it at once, and no queue bounds it
 	text    []byte   // JSON
 
 	once  sync.Once
@@ -134,7 +133,7 @@ func decode(p []byte) *event {
 			}
 			e.begin = append(e.begin, (&event{channel: channel, subbed: at}).written())
 			for i := range s.Publications {
-				e.begin = append(e.begin, (&event{channel: channel, pub: s.Publications[i].publication(), old: true}).written())
+				e.begin = append(e.begin, (&event{channel: channel, pub: s.Publications[i].publication()}).written())
 			}
 		}
 		if len(e.begin) == 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/centrifugal/centrifuge"
 )
@@ -29,10 +30,11 @@ type fan struct {
 	end     func()   // ends its client; nil until it has one
 }
 
-// sink is where a stream's events go. It does not wait, and ends by itself if it cannot keep up.
+// sink is where a stream's events go. It ends by itself if it cannot keep up.
 type sink interface {
-	put(events ...*event)
-	over() // the subscription is: its client is to come back
+	put(e *event)            // does not wait
+	catchUp(events []*event) // with a history, for which there is more time than room: it may wait, and is called under no lock
+	over()                   // the subscription is: its client is to come back
 }
 
 // member is a stream in a fan.
@@ -59,6 +61,9 @@ func (h *Hub) join(ctx context.Context, e *engine, channel string, w *wanted, to
 	}
 	select {
 	case <-f.ready:
+	case <-h.ctx.Done():
+		h.leave(f)
+		return nil, ErrAway
 	case <-ctx.Done():
 		h.leave(f)
 		return nil, ctx.Err()
@@ -216,9 +221,9 @@ func (f *fan) catchUp(ctx context.Context, e *engine, m *member, since, at Posit
 		events := make([]*event, 0, len(list)+1)
 		events = append(events, f.begins(since, true)) // what follows leads up to now
 		for _, p := range list {
-			events = append(events, (&event{channel: f.channels[0], pub: publicationFrom(p), old: true}).written())
+			events = append(events, (&event{channel: f.channels[0], pub: publicationFrom(p)}).written())
 		}
-		m.to.put(events...)
+		m.to.catchUp(events)
 	} else {
 		now = at
 		m.to.put(f.begins(at, false))
@@ -238,12 +243,22 @@ func (f *fan) catchUp(ctx context.Context, e *engine, m *member, since, at Posit
 	return nil
 }
 
+// placeFor is how long a stream that comes back waits for others that ask the broker; then its
+// client is to try again.
+const placeFor = 10 * time.Second
+
 // missed reads a channel's history from a place on.
 func (h *Hub) missed(ctx context.Context, e *engine, channel string, since Position) (res centrifuge.HistoryResult, err error) {
 	if h.opts.Redis != nil { // as many may come back at once as there are, and each has to be answered
+		late := time.NewTimer(placeFor)
+		defer late.Stop()
 		select {
 		case h.using <- struct{}{}:
 			defer func() { <-h.using }()
+		case <-late.C:
+			return res, ErrBusy
+		case <-h.ctx.Done():
+			return res, ErrAway
 		case <-ctx.Done():
 			return res, ctx.Err()
 		}

@@ -223,7 +223,7 @@ func (t *socket) WriteMany(ps ...[]byte) error {
 			t.over()
 			return ws.ErrClosed
 		case e.begin != nil:
-			t.put(e.begin...)
+			t.catchUp(e.begin)
 		default:
 			t.put(e)
 		}
@@ -231,15 +231,13 @@ func (t *socket) WriteMany(ps ...[]byte) error {
 	return nil
 }
 
-func (t *socket) put(events ...*event) {
-	if len(events) == 1 {
-		_ = t.c.Send(ws.Text, events[0].text) // the session ends by itself
-		return
-	}
+func (t *socket) put(e *event) { _ = t.c.Send(ws.Text, e.text) } // the session ends by itself
+
+func (t *socket) catchUp(events []*event) {
 	size := 0
 	for i, e := range events { // the session's queue has no room for all: so much leaves together, and is waited for
 		if size += len(e.text); size < sendTogether && i < len(events)-1 {
-			_ = t.c.Send(ws.Text, e.text) // the same
+			t.put(e)
 			continue
 		}
 		if size = 0; t.c.Write(ws.Text, e.text) != nil {
@@ -320,7 +318,7 @@ func (f *feed) WriteMany(ps ...[]byte) error {
 		case e.over:
 			f.over()
 		case e.begin != nil:
-			f.put(e.begin...)
+			f.catchUp(e.begin)
 		default:
 			f.put(e)
 		}
@@ -330,24 +328,29 @@ func (f *feed) WriteMany(ps ...[]byte) error {
 	return f.err
 }
 
-func (f *feed) put(events ...*event) {
+func (f *feed) put(e *event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return
 	}
-	f.queue = append(f.queue, events...)
-	for _, e := range events {
-		if e.subbed == nil && !e.old {
-			f.size += len(e.text)
-		}
-	}
-	if f.size > f.hub.opts.Queue {
+	f.queue = append(f.queue, e)
+	if f.size += len(e.text); f.size > f.hub.opts.Queue {
 		f.hub.slow.Add(1)
 		f.endLocked(errSlow)
 		return
 	}
 	f.wake()
+}
+
+// catchUp does not wait, nor does what it adds count for the queue's bound: it is mostHistory at most for each channel, once.
+func (f *feed) catchUp(events []*event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.queue = append(f.queue, events...)
+		f.wake()
+	}
 }
 
 func (f *feed) over() { f.end(errGoing) }

@@ -12,8 +12,9 @@ import (
 // counter is a sink that takes everything.
 type counter struct{ n, overs atomic.Int64 }
 
-func (c *counter) put(events ...*event) { c.n.Add(int64(len(events))) }
-func (c *counter) over()                { c.overs.Add(1) }
+func (c *counter) put(*event)              { c.n.Add(1) }
+func (c *counter) catchUp(events []*event) { c.n.Add(int64(len(events))) }
+func (c *counter) over()                   { c.overs.Add(1) }
 
 func logHub(t *testing.T) *Hub {
 	t.Helper()
