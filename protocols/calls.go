@@ -9,7 +9,7 @@ import (
 
 // Calls are the open calls of a port, of all protocols: what an operator looks at and ends,
 // what is ended when its credential is, and what the sessions of an identity are found in. Each port has
-// one, see [Call.Open]. It is a [Guard] that lets everything in and takes note of it; it belongs
+// one, see [Conn.Calls]. It is a [Guard] that lets everything in and takes note of it; it belongs
 // behind those that refuse the most. Without that guard only calls are in it that other guards
 // have entered. It is safe for concurrent use. Make it by [NewCalls].
 //
@@ -30,8 +30,9 @@ type callShard struct {
 	mu      sync.Mutex // guards the fields below, and those of openCall in the list
 	head    *Call
 	n       int
+	held    int   // of them by somebody
 	soonest int64 // no call of the list ends before; a time as in ending.at
-	_       [32]byte
+	_       [24]byte
 }
 
 // openCall is a call's place in the list, and until when it may stay there.
@@ -108,6 +109,9 @@ func (s *callShard) addLocked(call *Call) {
 	}
 	s.head = call
 	s.n++
+	if call.open.by != nil {
+		s.held++
+	}
 }
 
 // remove takes a call out.
@@ -124,11 +128,14 @@ func (s *callShard) remove(call *Call) {
 	}
 	c.prev, c.next = nil, nil
 	s.n--
+	if c.by != nil {
+		s.held--
+	}
 	s.mu.Unlock()
 }
 
 // Hold enters an open call in the port's registry in the name of its identity. by is what
-// [Calls.Held] finds it for, and is given back by [Call.HeldBy]; a later one takes its place.
+// [Calls.Held] finds it for, and is given back by [Call.HeldBy]; a later one takes its place. It is not nil.
 // It gives the registry; nil if there is none, or the call has finished.
 func (c *Call) Hold(by any) *Calls {
 	o := c.registry()
@@ -141,6 +148,9 @@ func (c *Call) Hold(by any) *Calls {
 		return nil
 	}
 	s := o.enterLocked(c)
+	if c.open.by == nil {
+		s.held++
+	}
 	c.open.by = by
 	s.mu.Unlock()
 	return o
@@ -173,6 +183,17 @@ func (o *Calls) Held(subject string) (list []*Call) {
 		}
 	}
 	return list
+}
+
+// HeldLen is how many open calls are held, by whomever.
+func (o *Calls) HeldLen() (n int) {
+	for i := range o.shards {
+		s := &o.shards[i]
+		s.mu.Lock()
+		n += s.held
+		s.mu.Unlock()
+	}
+	return n
 }
 
 // Len is how many calls are open.

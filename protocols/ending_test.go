@@ -116,8 +116,8 @@ func TestEndOfACallThatMoves(t *testing.T) {
 			c.EndAt(id, p.begin.Add(time.Minute))
 			c.Identify(&protocols.Identity{Subject: name, By: "keys"})
 			c.Hold(name)
-			if held := p.Held(name); c.HeldBy() != name || len(held) == 0 || p.Len() != i+1 {
-				t.Fatalf("%d: held by %v, %d for the subject, %d in all", i, c.HeldBy(), len(held), p.Len())
+			if held := p.Held(name); c.HeldBy() != name || len(held) == 0 || p.Len() != i+1 || p.HeldLen() != i+1 {
+				t.Fatalf("%d: held by %v, %d for the subject, %d in all, %d of them held", i, c.HeldBy(), len(held), p.Len(), p.HeldLen())
 			}
 		}
 		time.Sleep(time.Minute)
@@ -167,8 +167,8 @@ func TestEndsConcurrently(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := p.Len(); n != 0 {
-		t.Errorf("%d calls are left", n)
+	if n, held := p.Len(), p.HeldLen(); n != 0 || held != 0 {
+		t.Errorf("%d calls are left, %d held", n, held)
 	}
 }
 
@@ -210,7 +210,7 @@ func TestEndsOfCallsThatMoveMeanwhile(t *testing.T) {
 		}
 		c.Finish(protocols.Result{})
 	}
-	if n := p.Len(); n != 0 {
-		t.Errorf("%d calls are left", n)
+	if n, held := p.Len(), p.HeldLen(); n != 0 || held != 0 {
+		t.Errorf("%d calls are left, %d held", n, held)
 	}
 }

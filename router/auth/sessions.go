@@ -227,7 +227,7 @@ func (s *Sessions) Revocations() (list []Revocation) {
 
 // SessionsStats are counts since the Sessions were made.
 type SessionsStats struct {
-	Open    int    // gRPC calls and WebSockets now
+	Open    int    // gRPC calls and WebSockets now, those of other Sessions of the port among them
 	Ended   uint64 // by End and Revoke
 	Refused uint64 // calls of who was revoked
 	Moved   uint64 // by Refresh
@@ -236,19 +236,10 @@ type SessionsStats struct {
 // Stats returns the counts.
 func (s *Sessions) Stats() SessionsStats {
 	st := SessionsStats{Ended: s.ended.Load(), Refused: s.refused.Load(), Moved: s.moved.Load()}
-	s.each(func(*protocols.Call) { st.Open++ })
-	return st
-}
-
-// each calls f for each open gRPC call and WebSocket.
-func (s *Sessions) each(f func(*protocols.Call)) {
 	for _, port := range *s.ports.Load() {
-		for _, call := range port.List() {
-			if _, held := s.rulesOf(call); held {
-				f(call)
-			}
-		}
+		st.Open += port.HeldLen()
 	}
+	return st
 }
 
 // Holder is somebody who has something open.
@@ -261,7 +252,13 @@ type Holder struct {
 // all that is open.
 func (s *Sessions) Holders(most int) (list []Holder) {
 	count := make(map[who]int)
-	s.each(func(call *protocols.Call) { count[whoIs(call.Identity())]++ })
+	for _, port := range *s.ports.Load() {
+		for _, call := range port.List() {
+			if _, held := s.rulesOf(call); held {
+				count[whoIs(call.Identity())]++
+			}
+		}
+	}
 	for w, n := range count {
 		list = append(list, Holder{w.issuer, w.subject, n})
 	}
