@@ -46,6 +46,7 @@ type Call struct {
 	onEnd    func(*Refusal)
 	renew    RenewFunc
 	ended    *Refusal
+	cut      bool     // ended, and onEnd was called
 	refusal  *Refusal // by guards; the first counts
 	finished bool
 	detached bool

@@ -16,7 +16,7 @@ func (c *Call) end(why *Refusal) bool {
 	}
 	c.ended = why
 	f := c.onEnd
-	c.onEnd = nil
+	c.onEnd, c.cut = nil, f != nil
 	c.mu.Unlock()
 	if f != nil {
 		f(why)
@@ -34,4 +34,12 @@ func (c *Call) OnEnd(f func(why *Refusal)) (why *Refusal) {
 		c.onEnd = f
 	}
 	return c.ended
+}
+
+// Cut reports whether the call was ended from outside while it was served: what its handler
+// returns with then, and when, says nothing of how it ended.
+func (c *Call) Cut() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cut
 }

@@ -86,3 +86,35 @@ func TestOwnCallsAreEnded(t *testing.T) {
 		}
 	}
 }
+
+// An answer that is ended from outside is not whole, even if its handler returns as one
+// does that has said everything.
+func TestEndedAnswersAreNotWhole(t *testing.T) {
+	t.Parallel()
+	calls := make(chan *protocols.Call, 1)
+	srv := newServer()
+	srv.Guards = []protocols.Guard{protocols.GuardFunc(func(ctx context.Context, call *protocols.Call) (context.Context, error) {
+		calls <- call
+		return ctx, nil
+	})}
+	srv.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "hello")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	port := oneporttest.Listen(t, srv)
+	for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {
+		for range 50 {
+			res, err := c.Get(port.URL("/"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			(<-calls).End(&protocols.Refusal{Reason: protocols.ReasonExpired})
+			body, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if err == nil {
+				t.Fatalf("HTTP/%s: %q, and no error", version, body)
+			}
+		}
+	}
+}

@@ -16,6 +16,9 @@ import (
 	"github.com/oneport-edge/oneport/protocols"
 )
 
+// errCut is how a request ended that was ended from outside.
+var errCut = errors.New("ended from outside")
+
 // exchange is what the port keeps for a request, in one allocation.
 type exchange struct {
 	call     protocols.Call
@@ -125,6 +128,13 @@ func (s *Server) finish(call *protocols.Call, x *exchange) {
 		}
 	}
 	x.body.leave()
+	if call.Cut() && !call.Detached() {
+		// A handler that its context has told returns as if its answer were whole.
+		abort = true
+		if res.Err == nil {
+			res.Err = errCut
+		}
+	}
 	if !call.Detached() {
 		res.Status, res.Sent = rw.result(call.Protocol), rw.sent
 		call.Finish(res)

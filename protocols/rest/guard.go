@@ -96,11 +96,12 @@ func with(r *http.Request, ctx context.Context, call *protocols.Call) *http.Requ
 	return r.WithContext(ctx)
 }
 
-// cutOff ends a request from outside: whoever serves it can neither read nor write any more.
+// cutOff ends a request from outside: whoever serves it can neither write nor read any more. A
+// handler learns of it by its context, which ends with the reads.
 func cutOff(w http.ResponseWriter) {
 	rc, past := http.NewResponseController(w), time.Unix(1, 0)
-	_ = rc.SetReadDeadline(past) // a dead connection needs none
-	_ = rc.SetWriteDeadline(past)
+	_ = rc.SetWriteDeadline(past) // a dead connection needs none
+	_ = rc.SetReadDeadline(past)
 }
 
 // refuse says in the call's own protocol that a guard has not let it in.
