@@ -25,7 +25,9 @@ type Call struct {
 	asked Asked // while guards decide
 
 	id          ID
-	traceparent string
+	traceparent string // the client's; "" if it is not valid
+	agent       string // while somebody observes the call
+	observers   []Observer
 	tracer      Tracer // set by an Observer, and never changed
 	span        Span
 
@@ -61,6 +63,8 @@ type Result struct {
 	Sent int64
 	// Err is why a call ended early: a panic, a lost connection. Nil if it ended well.
 	Err error
+	// At is when. Finish sets it for a [Meter] and for Observers; others find it zero.
+	At time.Time
 }
 
 // ID names a call: 128 bits, unique without coordination.
@@ -89,8 +93,8 @@ func (c *Call) TraceID() string {
 	if c.span != nil {
 		return c.span.Traceparent()[3:35]
 	}
-	if id, ok := traceID(c.traceparent); ok {
-		return id
+	if c.traceparent != "" {
+		return c.traceparent[3:35]
 	}
 	return c.RequestID()
 }
@@ -102,27 +106,24 @@ func (c *Call) Traceparent() string {
 	if c.span != nil {
 		return c.span.Traceparent()
 	}
-	if _, ok := traceID(c.traceparent); ok {
+	if c.traceparent != "" {
 		return c.traceparent
 	}
 	id := c.id.String()
 	return "00-" + id + "-" + id[16:] + "-00"
 }
 
-// traceID takes the trace id out of a traceparent header:
+// validTraceparent reports whether a traceparent header is one that has
 // version "-" 32 hex "-" 16 hex "-" 2 hex, in lower case and not all zero.
-func traceID(h string) (string, bool) {
+func validTraceparent(h string) bool {
 	if len(h) < 55 || h[2] != '-' || h[35] != '-' || h[52] != '-' || h[:2] == "ff" {
-		return "", false
+		return false
 	}
 	if h[:2] == "00" && len(h) != 55 || len(h) > 55 && h[55] != '-' {
-		return "", false
+		return false
 	}
-	if !lowerHex(h[:2]) || !lowerHex(h[3:35]) || !lowerHex(h[36:52]) || !lowerHex(h[53:55]) ||
-		allZero(h[3:35]) || allZero(h[36:52]) {
-		return "", false
-	}
-	return h[3:35], true
+	return lowerHex(h[:2]) && lowerHex(h[3:35]) && lowerHex(h[36:52]) && lowerHex(h[53:55]) &&
+		!allZero(h[3:35]) && !allZero(h[36:52])
 }
 
 func lowerHex(s string) bool {
@@ -148,7 +149,10 @@ func allZero(s string) bool {
 // fields before anybody else sees the call, and ends it with [Call.Finish].
 // traceparent is the client's header of that name, valid or not.
 func (c *Call) Begin(ctx context.Context, id ID, traceparent string) context.Context {
-	c.id, c.traceparent, c.request = id, traceparent, ctx
+	c.id, c.request = id, ctx
+	if validTraceparent(traceparent) {
+		c.traceparent = traceparent
+	}
 	return (*callContext)(c)
 }
 
@@ -215,7 +219,14 @@ func (c *Call) Finish(res Result) {
 	for _, d := range slices.Backward(done) {
 		d(res)
 	}
-	if first && c.meter != nil {
+	if !first || c.meter == nil && len(c.observers) == 0 {
+		return
+	}
+	res.At = time.Now()
+	for _, o := range slices.Backward(c.observers) {
+		o.End(c, res)
+	}
+	if c.meter != nil {
 		c.meter.end(c, refused, res)
 	}
 }

@@ -75,7 +75,7 @@ func (c *Call) meterShard() int { return int(c.id[len(c.id)-1] % meterShards) }
 
 // end counts a call that has finished.
 func (m *Meter) end(c *Call, refused *Refusal, res Result) {
-	took := time.Since(c.Started)
+	took := res.At.Sub(c.Started)
 	i := c.meterShard()
 	m.flight[i].n[c.Protocol].Add(-1)
 	s := &m.tallyOf(c.to.Load()).shares(c.Protocol)[i]

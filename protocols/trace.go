@@ -3,10 +3,28 @@ package protocols
 // Observer learns of every call of a port, those that are refused among them.
 type Observer interface {
 	// Begin is called when a call begins, before any guard is asked; [Call.Header] and its
-	// like give its request's fields then. It must not wait: others' locks are held. What is
-	// to happen at the end of the call it registers by [Call.OnDone].
+	// like give its request's fields then. It must not wait: others' locks are held.
 	Begin(call *Call)
+	// End is called once when the call has ended, after what [Call.OnDone] has registered. It
+	// must not wait either.
+	End(call *Call, res Result)
 }
+
+// Observe tells observers that the call begins, and has those told of its end, the last of them first.
+// by is kept. The protocol package that accepts the call does this once, while [Call.Header] gives the
+// request's fields.
+func (c *Call) Observe(by []Observer) {
+	if len(by) == 0 {
+		return
+	}
+	c.observers, c.agent = by, c.Header("user-agent")
+	for _, o := range by {
+		o.Begin(c)
+	}
+}
+
+// Agent is the request's User-Agent, for Observers; "" if there is none.
+func (c *Call) Agent() string { return c.agent }
 
 // Tracer is who decides which calls are recorded. It is told of them as an [Observer].
 type Tracer interface {
@@ -46,12 +64,7 @@ func (c *Call) Traced(by Tracer, span Span) { c.tracer, c.span = by, span }
 func (c *Call) Span() Span { return c.span }
 
 // Parent is the client's traceparent; "" if it has sent no valid one.
-func (c *Call) Parent() string {
-	if _, ok := traceID(c.traceparent); ok {
-		return c.traceparent
-	}
-	return ""
-}
+func (c *Call) Parent() string { return c.traceparent }
 
 // Unsampled has servers elsewhere learn that the call is not recorded, although its client
 // has said it were. For an [Observer], when the call begins.

@@ -356,7 +356,6 @@ func (s *Server) restOptions(h http.Handler) rest.Options {
 		Guards:         s.guards(),
 		Meter:          s.Meter,
 		Log:            s.Log,
-		Access:         s.Access,
-		Observers:      s.Observers,
+		Observers:      s.observers(),
 	}
 }

@@ -30,15 +30,10 @@ func (p *port) buildSwitch(addr net.Addr) {
 		},
 		Log: p.Log,
 	}
-	if log, meter := p.Access, p.Meter; log != nil || meter != nil || len(p.Observers) > 0 {
+	if meter, observers := p.Meter, p.observers(); meter != nil || len(observers) > 0 {
 		cfg.Begun = func(call *protocols.Call) {
 			meter.Begin(call)
-			if log != nil {
-				call.OnDone(func(res protocols.Result) { rest.AccessLine(call.Context(), log, call, res) })
-			}
-			for _, o := range p.Observers {
-				o.Begin(call)
-			}
+			call.Observe(observers)
 		}
 	}
 	p.sw = h2.New(cfg)

@@ -1,10 +1,8 @@
 package rest
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
@@ -50,14 +48,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	call.Method, call.Host, call.Path, call.Version = r.Method, r.Host, r.URL.Path, r.Proto
 	call.Conn, call.Started = conn, time.Now()
 	s.opts.Meter.Begin(call)
-	if s.opts.Access != nil {
-		call.OnDone(func(res protocols.Result) { AccessLine(ctx, s.opts.Access, call, res) })
-	}
 	if len(s.opts.Observers) > 0 {
 		call.Ask((*asked)(r))
-		for _, o := range s.opts.Observers {
-			o.Begin(call)
-		}
+		call.Observe(s.opts.Observers)
 		call.Ask(nil)
 	}
 
@@ -234,33 +227,4 @@ func Forwarding(name string) bool {
 // Trusts reports whether ip is one of those whose forwarding fields are believed.
 func Trusts(proxies []netip.Prefix, ip netip.Addr) bool {
 	return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(ip) })
-}
-
-// AccessLine writes a call's line to log, at Info. The query is left out:
-// tokens travel in it.
-func AccessLine(ctx context.Context, log *slog.Logger, call *protocols.Call, res protocols.Result) {
-	attrs := []slog.Attr{
-		slog.String("protocol", call.Protocol.String()),
-		slog.String("method", call.Method),
-		slog.String("host", call.Host),
-		slog.String("path", call.Path),
-		slog.String("version", call.Version),
-		slog.Int("status", res.Status),
-		slog.Int64("sent", res.Sent),
-		slog.Duration("took", time.Since(call.Started)),
-		slog.String("remote", call.Conn.Remote.String()),
-		slog.String("conn", call.Conn.ID),
-		slog.String("request", call.RequestID()),
-		slog.String("trace", call.TraceID()),
-	}
-	if id := call.SpanID(); id != "" {
-		attrs = append(attrs, slog.String("span", id))
-	}
-	if id := call.Identity(); id != nil {
-		attrs = append(attrs, slog.String("user", id.Key()))
-	}
-	if res.Err != nil {
-		attrs = append(attrs, slog.String("err", res.Err.Error()))
-	}
-	log.LogAttrs(ctx, slog.LevelInfo, "call", attrs...)
 }

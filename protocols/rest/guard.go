@@ -40,6 +40,8 @@ func canonical(name string) string {
 		return "Cookie"
 	case "origin":
 		return "Origin"
+	case "user-agent":
+		return "User-Agent"
 	}
 	return http.CanonicalHeaderKey(name)
 }

@@ -2,9 +2,7 @@ package rest_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,7 +11,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/gin-gonic/gin"
@@ -115,73 +112,6 @@ func TestResponseWriterKeepsItsAbilities(t *testing.T) {
 		res.Body.Close()
 		if err := <-seen; err != nil {
 			t.Error(err)
-		}
-	}
-}
-
-// lines collects access lines.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) take(t *testing.T) map[string]any {
-	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	line, err := l.b.ReadBytes('\n')
-	if err != nil {
-		t.Fatalf("no access line: %v", err)
-	}
-	var m map[string]any
-	if err := json.Unmarshal(line, &m); err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
-// Each call has one line, and no line has a query: tokens travel there.
-func TestAccessLine(t *testing.T) {
-	t.Parallel()
-	var out lines
-	base, h1, h2 := serve(t, rest.Options{
-		Access: slog.New(slog.NewJSONHandler(&out, nil)),
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			switch r.URL.Path {
-			case "/panic":
-				panic("on demand")
-			case "/none":
-			default:
-				w.WriteHeader(http.StatusTeapot)
-				io.WriteString(w, "short and stout")
-			}
-		}),
-	})
-	for _, c := range []*http.Client{h1, h2} {
-		for path, want := range map[string][2]float64{"/pot?token=secret": {418, 15}, "/panic": {500, 22}, "/none": {200, 0}} {
-			res, err := c.Get(base + path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			io.Copy(io.Discard, res.Body)
-			res.Body.Close()
-			line := out.take(t)
-			path, _, _ := strings.Cut(path, "?")
-			if line["path"] != path || line["status"] != want[0] || line["sent"] != want[1] || line["protocol"] != "http" || line["version"] != res.Proto || line["request"] == "" {
-				t.Errorf("%s over %s: %v", path, res.Proto, line)
-			}
-			if (path == "/panic") != (line["err"] == "panic: on demand") {
-				t.Errorf("%s: err is %v", path, line["err"])
-			}
-			if b, _ := json.Marshal(line); bytes.Contains(b, []byte("secret")) {
-				t.Errorf("a token is in the log: %s", b)
-			}
 		}
 	}
 }

@@ -58,9 +58,7 @@ type Options struct {
 
 	// Log receives panics at Error and the noise of strangers at Debug. Nil discards.
 	Log *slog.Logger
-	// Access receives one line per call at Info. Nil writes none.
-	Access *slog.Logger
-	// Observers learn of each call when it begins.
+	// Observers learn of each call, see [protocols.Observer].
 	Observers []protocols.Observer
 }
 

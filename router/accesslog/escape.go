@@ -7,6 +7,14 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
+// asIs are the bytes that stand for themselves in a string of JSON.
+var asIs = func() (is [256]bool) {
+	for c := ' '; c < 0x7f; c++ {
+		is[c] = c != '"' && c != '\\'
+	}
+	return is
+}()
+
 // appendJSON adds a string of JSON (RFC 8259, 7). Beyond what that asks for it escapes what a terminal
 // would act on (C1 controls, DEL, what turns the direction of writing) and what JavaScript takes for the
 // end of a line; what is not UTF-8 becomes U+FFFD.
@@ -15,11 +23,11 @@ func appendJSON(b []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
+		if asIs[c] {
+			i++
+			continue
+		}
 		if c < utf8.RuneSelf {
-			if c >= ' ' && c != '"' && c != '\\' && c != 0x7f {
-				i++
-				continue
-			}
 			b = append(b, s[start:i]...)
 			switch c {
 			case '"', '\\':

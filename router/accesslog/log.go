@@ -83,15 +83,12 @@ func New(opts Options) *Log {
 }
 
 // Begin implements protocols.Observer.
-func (l *Log) Begin(call *protocols.Call) {
-	agent := call.Header("User-Agent")
-	call.OnDone(func(res protocols.Result) { l.ended(call, agent, res) })
-}
+func (l *Log) Begin(*protocols.Call) {}
 
-// ended adds a call's line.
-func (l *Log) ended(call *protocols.Call, agent string, res protocols.Result) {
+// End implements protocols.Observer: it adds the call's line.
+func (l *Log) End(call *protocols.Call, res protocols.Result) {
 	s, _ := l.lines.Get().(*sheet)
-	e := entry{call: call, res: res, agent: agent, now: time.Now(), clock: &s.clock}
+	e := entry{call: call, res: res, clock: &s.clock}
 	s.line = e.append(s.line[:0], l.opts.Form)
 	l.add(s.line)
 	if cap(s.line) <= mostLine {

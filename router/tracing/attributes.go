@@ -130,7 +130,7 @@ func (t *Tracer) begun(call *protocols.Call) []attribute.KeyValue {
 	if call.Conn.Remote.IsValid() {
 		attrs = append(attrs, attribute.String(clientAddress, call.Conn.Remote.Addr().String()))
 	}
-	if ua := call.Header("User-Agent"); ua != "" {
+	if ua := call.Agent(); ua != "" {
 		attrs = append(attrs, attribute.String(userAgent, text(ua)))
 	}
 	return append(attrs, of(call)...)

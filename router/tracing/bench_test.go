@@ -27,7 +27,7 @@ func BenchmarkBegin(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			call := begun(1, "")
-			tracer.Begin(call)
+			call.Observe([]protocols.Observer{tracer})
 			call.Span().Server("http://127.0.0.1:8080")
 			call.Span().Upstream()
 			call.Finish(protocols.Result{Status: 200})

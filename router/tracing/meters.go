@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -47,7 +46,7 @@ func (t *Tracer) record(call *protocols.Call, res protocols.Result) {
 	if call.Detached() {
 		return
 	}
-	took := time.Since(call.Started).Seconds()
+	took := res.At.Sub(call.Started).Seconds()
 	end := outcome(call, res)
 	attrs := make([]attribute.KeyValue, 0, 8)
 	if call.Protocol == protocols.GRPC {

@@ -93,20 +93,25 @@ func spanKey() (key any) {
 
 // Begin implements protocols.Observer.
 func (t *Tracer) Begin(call *protocols.Call) {
-	if t.meters != nil {
-		call.OnDone(func(res protocols.Result) { t.record(call, res) })
-	}
 	if t.tracer == nil {
 		return
 	}
+	call.Traced(t, nil) // what Start is to find in the call's context: the client's span
 	if !t.samples(call) {
-		call.Traced(t, nil)
 		return
 	}
-	call.Traced(t, nil) // what Start is to find in the call's context: the client's span
 	if s := t.start(call); s != nil {
 		call.Traced(t, s)
-		call.OnDone(s.done)
+	}
+}
+
+// End implements protocols.Observer.
+func (t *Tracer) End(call *protocols.Call, res protocols.Result) {
+	if s, ok := call.Span().(*span); ok {
+		s.done(res)
+	}
+	if t.meters != nil {
+		t.record(call, res)
 	}
 }
 

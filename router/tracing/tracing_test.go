@@ -169,7 +169,7 @@ func TestTraceBeginsWithTheRequest(t *testing.T) {
 	provider, spans := recorder()
 	tracer := newTracer(t, tracing.Options{Provider: provider})
 	call := begun(1, "")
-	tracer.Begin(call)
+	call.Observe([]protocols.Observer{tracer})
 	if call.TraceID() != call.RequestID() || call.SpanID() == "" {
 		t.Errorf("trace %s, span %s, request %s", call.TraceID(), call.SpanID(), call.RequestID())
 	}
@@ -205,7 +205,7 @@ func TestSampling(t *testing.T) {
 			n := 0
 			for i := range uint64(2000) {
 				call := begun(i, c.parent)
-				tracer.Begin(call)
+				call.Observe([]protocols.Observer{tracer})
 				if call.Span() != nil {
 					n++
 				} else if got := call.Traceparent(); got[52:] != c.hands || c.parent != "" && got[:52] != c.parent[:52] {
@@ -223,7 +223,7 @@ func TestSampling(t *testing.T) {
 func TestProviderMayRefuse(t *testing.T) {
 	tracer := newTracer(t, tracing.Options{Provider: sdk.NewTracerProvider(sdk.WithSampler(sdk.NeverSample()))})
 	call := begun(1, "")
-	tracer.Begin(call)
+	call.Observe([]protocols.Observer{tracer})
 	if call.Span() != nil || call.Traceparent()[52:] != "-00" {
 		t.Errorf("the call is sampled: %s", call.Traceparent())
 	}
@@ -247,7 +247,7 @@ func TestAttempts(t *testing.T) {
 	provider, spans := recorder()
 	tracer := newTracer(t, tracing.Options{Provider: provider})
 	call := begun(1, "")
-	tracer.Begin(call)
+	call.Observe([]protocols.Observer{tracer})
 	call.Span().Server("http://10.0.0.1:8080")
 	first, _ := call.Span().Upstream()
 	call.Span().Server("http://app:8080 (10.0.0.2)")
@@ -274,7 +274,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	provider, spans := recorder()
 	tracer := newTracer(t, tracing.Options{Provider: provider, Messages: 1, MessageRate: 5})
 	call := begun(1, "")
-	tracer.Begin(call)
+	call.Observe([]protocols.Observer{tracer})
 	call.Detach()
 	began := time.Now()
 	for range 10_000 {
@@ -301,7 +301,7 @@ func TestHostileText(t *testing.T) {
 	tracer := newTracer(t, tracing.Options{Provider: provider})
 	call := begun(1, "")
 	call.Method, call.Path, call.Host = "BREW", "/\xff\n"+string(make([]byte, 100_000)), "\xc3"
-	tracer.Begin(call)
+	call.Observe([]protocols.Observer{tracer})
 	call.Finish(protocols.Result{Status: 404})
 	s := spans.Ended()[0]
 	if s.Name() != "HTTP" {
@@ -325,7 +325,7 @@ func TestNamesOfSpansAreBounded(t *testing.T) {
 	end := func(path string, status int) {
 		call := begun(1, "")
 		call.Protocol, call.Method, call.Path = protocols.GRPC, "POST", path
-		tracer.Begin(call)
+		call.Observe([]protocols.Observer{tracer})
 		_, _ = call.Span().Upstream()
 		call.Finish(protocols.Result{Status: status})
 	}
@@ -353,7 +353,7 @@ func TestSpansKeepNoHeads(t *testing.T) {
 		line := "GET /a?" + strings.Repeat("x", long) + " HTTP/1.1"
 		call := begun(1, "")
 		call.Method, call.Path, call.Version = line[:3], line[4:6], line[len(line)-8:]
-		tracer.Begin(call)
+		call.Observe([]protocols.Observer{tracer})
 		call.Finish(protocols.Result{Status: 404})
 	}
 	runtime.GC()
@@ -372,7 +372,7 @@ func TestDurations(t *testing.T) {
 	end := func(protocol protocols.Protocol, method, path string, status int) {
 		call := begun(1, "")
 		call.Protocol, call.Method, call.Path = protocol, method, path
-		tracer.Begin(call)
+		call.Observe([]protocols.Observer{tracer})
 		call.Finish(protocols.Result{Status: status})
 	}
 	for i := range 5000 {
