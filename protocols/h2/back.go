@@ -141,6 +141,7 @@ func (c *client) backTo(server *Server) *back {
 	l := &c.sw.backLimits
 	b := &back{c: c, server: server, most: frame.MaxStream}
 	b.link = newLink(l, int64(c.sw.limits.ConnWindow), false)
+	b.policy = b.server.pings
 	b.origin = origin{conn: &b.link, server: b}
 	b.pipe = newPipe(b)
 	b.told = min(c.window, int64(c.sw.limits.Window))
@@ -230,10 +231,11 @@ func (b *back) stream(id uint32) *stream {
 
 // heard takes note that the server has sent something for the client.
 func (b *back) heard(*stream) {
-	b.c.pingsInRow = 0
 	if b.server.pings {
-		b.c.pingTo = b
+		b.c.pingsInRow, b.c.pingTo = 0, b
+		return
 	}
+	b.c.sent()
 }
 
 func (b *back) ping(ack bool, data [8]byte) {

@@ -45,6 +45,7 @@ type client struct {
 	nuisance   int     // frames that brought nothing forward
 	pingsInRow int     // PINGs since a server has sent something
 	pingTo     *back   // the server with a policy on PINGs that has sent something last
+	pingHere   bool    // the client has got something since its last PING that pingTo has not just sent
 	served     uint32  // the last stream that the last GOAWAY named
 	prefaced   bool    // the preface has come
 	acked      bool    // our SETTINGS have been acknowledged

@@ -107,8 +107,10 @@ func (c *client) ping(h frame.Header, p []byte) error {
 		return frame.Err(frame.EnhanceYourCalm, "too many PINGs")
 	}
 	// A server with a policy of its own on PINGs, as grpc-go has, gets to see
-	// those that are meant for it: what it has sent itself counts there.
-	if b := c.pingBack(); b != nil && len(b.pings) < mostPings {
+	// those that are meant for it: only what it has sent itself counts there.
+	here := c.pingHere
+	c.pingHere = false
+	if b := c.pingBack(); b != nil && !here && len(b.pings) < mostPings {
 		b.pings, b.pinged = append(b.pings, data), true
 		b.out = frame.AppendPing(b.out, false, data)
 		return nil
@@ -116,6 +118,10 @@ func (c *client) ping(h frame.Header, p []byte) error {
 	c.out = frame.AppendPing(c.out, true, data)
 	return nil
 }
+
+// sent takes note that the client gets something that no server with a policy on PINGs has
+// just sent. A client that measures the network sends a PING for it.
+func (c *client) sent() { c.pingsInRow, c.pingHere = 0, true }
 
 // pingBack returns the connection to the server that the client's PINGs are
 // for: the one that has sent something last, even if it takes no more streams.

@@ -177,7 +177,7 @@ func (x *Exchange) Inform(status int, fields []protocols.Field) error {
 		x.c.unlock()
 		return errGone
 	case len(x.c.out) < outMost: // else the client does not read
-		x.c.pingsInRow = 0
+		x.c.sent()
 		x.c.answer(s.id, status, fields, false)
 	}
 	x.c.unlock()
@@ -203,7 +203,7 @@ func (x *Exchange) Respond(status int, fields []protocols.Field, length int64) e
 	if end {
 		s.down.ended, s.down.closed = true, true
 	}
-	x.c.pingsInRow = 0
+	x.c.sent()
 	x.c.answer(s.id, status, fields, end)
 	if end {
 		x.finished = true

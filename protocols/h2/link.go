@@ -16,6 +16,7 @@ import (
 // which have a lock of their own.
 type link struct {
 	trunk  *trunk // upstream: whose link it is
+	policy bool   // to a server in this process with a policy on PINGs
 	out    []byte // frames to be written
 	enc    *encode.Encoder
 	block  []byte // what enc has encoded last

@@ -143,6 +143,9 @@ func (h *half) send(p []byte, end bool) {
 	h.to.out = frame.AppendData(h.to.out, h.dest(), p, end)
 	h.Send(len(p))
 	h.to.send.Send(len(p))
+	if h == &h.s.down && (h.from == nil || !h.from.policy) {
+		h.s.c.sent()
+	}
 	if h.from != nil {
 		h.from.release(len(p))
 		if h.from.trunk != nil {
@@ -189,6 +192,9 @@ func (h *half) pump(budget int) {
 			break
 		}
 		h.send(h.queue[:n], n == len(h.queue) && h.tail == tailEnd)
+		if h == &h.s.down {
+			h.s.c.sent() // whoever has sent it: that was before
+		}
 		h.queue = h.queue[n:]
 		budget -= n
 	}

@@ -454,6 +454,40 @@ func TestPingsFollowData(t *testing.T) {
 	})
 }
 
+// What the client pings for may come from others than the server that has a policy on PINGs.
+// That one does not get to see them: it has sent nothing that they could be for.
+func TestPingsFollowOthers(t *testing.T) {
+	inBubble(t, options{}, func(t *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.start(1, "Bidi"))
+		m := c.message(&echov1.BidiRequest{Message: "x"})
+		c.send(data(1, m, false))
+		c.answer(1)
+		c.wantOpen()
+		for i := range uint32(10) {
+			c.send(c.get(3+2*i, "/hello"))
+			c.wantBody(3+2*i, "200", "hello")
+			c.wantOpen()
+		}
+		c.send(c.get(101, "/big?80000"))
+		c.seen()
+		c.wantOpen()
+		for range 10 { // what it could not be sent at once comes when there is room for it
+			c.send(window(0, 1000), window(101, 1000))
+			c.seen()
+			c.wantOpen()
+		}
+		c.send(window(0, 1<<20), window(101, 1<<20))
+		if got := len(c.answer(101).body); got != 80000 {
+			t.Errorf("%d bytes, want 80000", got)
+		}
+		c.send(data(1, m, false))
+		if got := len(c.answer(1).body); got != 2*len(m) {
+			t.Errorf("%d bytes came back of two messages", got)
+		}
+	})
+}
+
 // grpc-go goes on behind the switch as it does on a port of its own: a call
 // that ends well there ends well here.
 func TestGRPCDrains(t *testing.T) {

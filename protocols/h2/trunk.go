@@ -294,7 +294,7 @@ func (t *trunk) wakeLocked() { _ = t.nc.SetReadDeadline(time.Unix(1, 0)) }
 
 // heard takes note that the client has got something: clients that measure the
 // network send a PING for that.
-func (t *trunk) heard(s *stream) { s.c.pingsInRow = 0 }
+func (t *trunk) heard(s *stream) { s.c.sent() }
 
 // received gives connection credit back for what has come.
 func (t *trunk) received(n int) {
