@@ -142,7 +142,8 @@ func of(call *protocols.Call) []attribute.KeyValue {
 		return []attribute.KeyValue{attribute.String(rpcSystem, grpcSystem), attribute.String(rpcMethod, grpcMethod(call))}
 	}
 	m := method(call.Method)
-	attrs := []attribute.KeyValue{attribute.String(httpMethod, m), attribute.String(urlPath, text(call.Path))}
+	attrs := make([]attribute.KeyValue, 0, 4)
+	attrs = append(attrs, attribute.String(httpMethod, m), attribute.String(urlPath, text(call.Path)))
 	if m == other {
 		attrs = append(attrs, attribute.String(httpOriginal, text(call.Method)))
 	}
@@ -170,7 +171,7 @@ func serverOf(name string) []attribute.KeyValue {
 	if host == "" {
 		host = u.Path // a socket
 	}
-	attrs := []attribute.KeyValue{attribute.String(serverAddress, text(host))}
+	attrs := append(make([]attribute.KeyValue, 0, 2), attribute.String(serverAddress, text(host)))
 	if port > 0 {
 		attrs = append(attrs, attribute.Int(serverPort, port))
 	}
@@ -190,7 +191,8 @@ func hostPort(s string) (host string, port int) {
 }
 
 // known says what is known of a call once it has ended.
-func (t *Tracer) known(call *protocols.Call) (attrs []attribute.KeyValue) {
+func (t *Tracer) known(call *protocols.Call) []attribute.KeyValue {
+	attrs := make([]attribute.KeyValue, 0, 4)
 	if to := call.Destination(); to != nil {
 		attrs = append(attrs, attribute.String(upstreamName, to.Upstream), attribute.String(httpRoute, to.Route))
 	}

@@ -70,13 +70,14 @@ func (s *span) Upstream() (parent, state string) {
 		s.client.SetAttributes(attribute.String(errorType, "unreachable"))
 		s.client.End()
 	}
+	attrs := sent(s.call, s.attempts)
+	if s.at != "" {
+		attrs = append(attrs, serverOf(s.at)...)
+	}
 	_, s.client = s.t.tracer.Start(trace.ContextWithSpan(context.Background(), s.server), s.name, //nolint:spancheck // endLocked ends it
-		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(sent(s.call, s.attempts)...))
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
 	s.attempts++
 	s.pending = false
-	if s.at != "" {
-		s.client.SetAttributes(serverOf(s.at)...)
-	}
 	sc := s.client.SpanContext()
 	return format(sc), sc.TraceState().String()
 }
@@ -129,8 +130,7 @@ func (s *span) done(res protocols.Result) {
 // endLocked ends the spans of a call, or of a handshake.
 func (s *span) endLocked(res protocols.Result) {
 	end := outcome(s.call, res)
-	s.server.SetAttributes(end.attrs...)
-	s.server.SetAttributes(s.t.known(s.call)...)
+	s.server.SetAttributes(append(s.t.known(s.call), end.attrs...)...) // at once: each time it makes room for so many
 	name := s.known(res)
 	if name != s.name {
 		s.server.SetName(name)
@@ -142,15 +142,16 @@ func (s *span) endLocked(res protocols.Result) {
 		s.server.AddEvent("refused", trace.WithAttributes(attribute.String(refusedFor, why.Reason.String())))
 	}
 	if s.client != nil {
+		attrs := end.attrs
 		if s.pending {
-			s.client.SetAttributes(serverOf(s.at)...)
-		}
-		s.client.SetAttributes(end.attrs...)
-		if s.call.Protocol == protocols.GRPC && name != s.name {
-			s.client.SetName(name)
+			attrs = append(attrs, serverOf(s.at)...)
 		}
 		if to := s.call.Destination(); to != nil {
-			s.client.SetAttributes(attribute.String(upstreamName, to.Upstream))
+			attrs = append(attrs, attribute.String(upstreamName, to.Upstream))
+		}
+		s.client.SetAttributes(attrs...)
+		if s.call.Protocol == protocols.GRPC && name != s.name {
+			s.client.SetName(name)
 		}
 		if end.fault || end.status {
 			s.client.SetStatus(codes.Error, "")
