@@ -138,6 +138,11 @@ func TestStepsAreLegalCountedAndObserved(t *testing.T) {
 	if n := r.Stats().Open[protocols.StateActive]; n != 1 || len(r.Stats().Open) != 1 {
 		t.Errorf("open: %v", r.Stats().Open)
 	}
+	r.Listens("quiet")
+	at := r.Stats().Listeners
+	if l := at[c.Facts().Listener]; len(at) != 2 || l.Accepted != 1 || l.Open[protocols.StateActive] != 1 || at["quiet"].Accepted != 0 {
+		t.Errorf("by listener: %v", at)
+	}
 	c.Step(protocols.StateUpgraded)
 	c.Close()
 	if c.Step(protocols.StateIdle) || c.Routed(protocols.StateIdle) {

@@ -86,11 +86,11 @@ type Registry struct {
 	mu       sync.Mutex // guards the fields below
 	open     map[string]*Conn
 	perIP    map[netip.Addr]int
+	accepted map[string]int64 // by listener
 	preRoute int
 	idle     chan struct{} // closed when open is empty; nil unless awaited
 
 	reasons [numReasons]atomic.Int64
-	total   atomic.Int64
 
 	handshakes handshakes
 
@@ -106,7 +106,16 @@ func NewRegistry(opts Options) *Registry {
 		epoch: time.Now(),
 		open:  make(map[string]*Conn),
 		perIP: make(map[netip.Addr]int),
+
+		accepted: make(map[string]int64),
 	}
+}
+
+// Listens has a listener among the Stats before it has accepted anything. listener is as in [Origin].
+func (r *Registry) Listens(listener string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.accepted[listener] += 0
 }
 
 // Bounds gives the bounds in effect.
@@ -140,11 +149,10 @@ func (r *Registry) Add(raw net.Conn, from Origin) (*Conn, Reason) {
 		c.ip = r.countedAs(facts.Remote.Addr())
 	}
 
-	if why := r.admit(c, facts.ID); why != ReasonDone {
+	if why := r.admit(c, &facts); why != ReasonDone {
 		r.reasons[why].Add(1)
 		return nil, why
 	}
-	r.total.Add(1)
 	// A socket that cannot take a deadline is dead: the first read says so.
 	_ = raw.SetDeadline(c.deadline)
 	c.reading.want = int64(c.deadline.Sub(r.epoch))
@@ -153,7 +161,7 @@ func (r *Registry) Add(raw net.Conn, from Origin) (*Conn, Reason) {
 	return c, ReasonDone
 }
 
-func (r *Registry) admit(c *Conn, id string) Reason {
+func (r *Registry) admit(c *Conn, facts *protocols.Conn) Reason {
 	b := r.opts.Bounds
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,7 +173,8 @@ func (r *Registry) admit(c *Conn, id string) Reason {
 	case !r.admitIPLocked(c.ip):
 		return ReasonOverPerIP
 	}
-	r.open[id] = c
+	r.open[facts.ID] = c
+	r.accepted[facts.Listener]++
 	r.preRoute++
 	return ReasonDone
 }
@@ -311,19 +320,35 @@ type Stats struct {
 	BytesIn, BytesOut int64
 	// Handshakes are those of TLS that have succeeded; the others are in Ended.
 	Handshakes Handshakes
+	// Listeners are the parts of Accepted and Open by [Origin.Listener].
+	Listeners map[string]ListenerStats
+}
+
+// ListenerStats are counts of the connections that one listener has accepted.
+type ListenerStats struct {
+	Accepted int64
+	Open     map[protocols.State]int64
 }
 
 // Stats returns the counts. States and reasons that never occurred are left out.
 func (r *Registry) Stats() Stats {
-	s := Stats{Accepted: r.total.Load(), Open: make(map[protocols.State]int64), Ended: make(map[Reason]int64), Handshakes: r.handshakes.stats()}
+	s := Stats{
+		Open: make(map[protocols.State]int64), Ended: make(map[Reason]int64), Handshakes: r.handshakes.stats(),
+		Listeners: make(map[string]ListenerStats),
+	}
 	r.mu.Lock()
 	s.BytesIn, s.BytesOut = r.goneIn, r.goneOut
+	for listener, n := range r.accepted {
+		s.Accepted += n
+		s.Listeners[listener] = ListenerStats{Accepted: n, Open: make(map[protocols.State]int64)}
+	}
 	for _, c := range r.open {
 		in, out := c.Bytes()
 		s.BytesIn += in
 		s.BytesOut += out
 		if st := c.State(); st != protocols.StateClosed { // about to be removed
 			s.Open[st]++
+			s.Listeners[c.Facts().Listener].Open[st]++
 		}
 	}
 	r.mu.Unlock()

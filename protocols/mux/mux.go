@@ -121,6 +121,7 @@ func (m *Mux) start(ln net.Listener) error {
 		m.Log = slog.New(slog.DiscardHandler)
 	}
 	m.name = ln.Addr().String()
+	m.Registry.Listens(m.name)
 	m.slots = make(chan struct{}, cmp.Or(m.Handshakes, 1024))
 	m.done = make(chan struct{})
 	m.accept = &acceptor{Listener: ln, m: m}

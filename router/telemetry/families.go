@@ -42,6 +42,7 @@ const (
 	labelUpstream  = "upstream"
 	labelCode      = "code"
 	labelReason    = "reason"
+	labelListener  = "listener"
 	labelState     = "state"
 	labelKind      = "kind"
 	labelDirection = "direction"
@@ -62,9 +63,9 @@ var known = [...]Family{
 	counter("call_sent_bytes_total", "Bytes of answers' bodies and of messages.", labelProtocol, labelRoute, labelUpstream),
 	counter("calls_refused_total", "Calls that guards have refused, by reason.", labelProtocol, labelReason),
 
-	gauge("connections", "Open connections, by state.", labelState),
+	gauge("connections", "Open connections, by state.", labelListener, labelState),
 	gauge("connections_limit", "How many connections may be open; missing without a bound."),
-	counter("connections_accepted_total", "Connections that were accepted and not over a bound."),
+	counter("connections_accepted_total", "Connections that were accepted and not over a bound.", labelListener),
 	counter("connections_ended_total", "Connections that were closed, or refused at once, by reason.", labelReason),
 	counter("connections_relieved_total", "Idle connections closed because of overload.", labelKind),
 	counter("relief_episodes_total", "Times that closing idle connections began."),

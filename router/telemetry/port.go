@@ -44,15 +44,17 @@ func (s *scrape) calls() {
 
 // conns are connections, and what was done with them.
 func (s *scrape) conns(st *router.Stats) {
-	for _, state := range protocols.States() {
-		if state != protocols.StateClosed {
-			put(s, "connections", st.Conns.Open[state], state.String())
+	for listener, l := range st.Conns.Listeners {
+		for _, state := range protocols.States() {
+			if state != protocols.StateClosed {
+				put(s, "connections", l.Open[state], listener, state.String())
+			}
 		}
+		put(s, "connections_accepted_total", l.Accepted, listener)
 	}
 	if total := s.opts.Server.ConnBounds().Total; total >= 0 {
 		put(s, "connections_limit", total)
 	}
-	put(s, "connections_accepted_total", st.Conns.Accepted)
 	for _, why := range conn.Reasons() {
 		put(s, "connections_ended_total", st.Conns.Ended[why], why.String())
 	}
