@@ -26,7 +26,9 @@ func (c *Call) end(why *Refusal) bool {
 
 // OnEnd has f called when the call is ended from outside, and returns nil; or why that has
 // happened already, and does not call it. Whoever serves the call says so, once it can be
-// ended. A later f takes the place of an earlier one. f must not wait.
+// ended. A later f takes the place of an earlier one, and with nil nothing is called: whoever
+// takes the call over from another does that first, and finds out with its own f whether it was ended
+// meanwhile. f must not wait.
 func (c *Call) OnEnd(f func(why *Refusal)) (why *Refusal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

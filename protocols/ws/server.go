@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -139,7 +141,7 @@ func (s *Server) Handler(h HandlerFunc, opts Options) http.Handler {
 // goroutine, with its stack and its buffers, is not kept for it.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.Upgrader, opts *Options, h HandlerFunc) {
 	call := protocols.CallFrom(r.Context())
-	t := &takeover{ResponseWriter: w}
+	t := &takeover{ResponseWriter: w, call: call}
 	asks := asksInband(r, call)
 	if asks {
 		call.Select(protocols.InBand)
@@ -184,6 +186,17 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, up *websocket.U
 		c.Close(CloseGoingAway, "server is going away")
 	}
 	endable(call, c)
+}
+
+// hijack takes the connection from net/http. Whoever has served the call so far does not end it any
+// more: that would cut the session off. endable does, from when there is one.
+func hijack(w http.ResponseWriter, call *protocols.Call) (net.Conn, *bufio.ReadWriter, error) {
+	if call != nil {
+		if why := call.OnEnd(nil); why != nil {
+			return nil, nil, why
+		}
+	}
+	return http.NewResponseController(w).Hijack()
 }
 
 // endable lets a session's call be ended from outside.

@@ -108,7 +108,7 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOpti
 		a.refuse(w)
 		return
 	}
-	client, brw, err := http.NewResponseController(w).Hijack()
+	client, brw, err := hijack(w, call)
 	if err != nil {
 		_ = a.conn.Close()
 		s.lost()

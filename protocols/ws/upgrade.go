@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/oneport-edge/oneport/protocols"
 )
 
 // Sizes of gorilla's buffers. Reads larger than the buffer go past it, so a
@@ -166,13 +168,14 @@ func matchOrigin(pattern string, origin *url.URL) bool {
 // answer.
 type takeover struct {
 	http.ResponseWriter
+	call   *protocols.Call // nil if there is none
 	stream *stream
 }
 
 // Hijack gives gorilla a stream that replays what net/http had read ahead, and
 // a reader with nothing in it.
 func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	c, brw, err := http.NewResponseController(t.ResponseWriter).Hijack()
+	c, brw, err := hijack(t.ResponseWriter, t.call)
 	if err != nil {
 		return nil, nil, err
 	}
