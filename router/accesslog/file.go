@@ -25,6 +25,9 @@ func OpenFile(path string) (*File, error) {
 }
 
 func (f *File) open() error {
+	if is, err := os.Stat(f.path); err == nil && is.Mode()&os.ModeNamedPipe != 0 {
+		return fmt.Errorf("accesslog: %s is a named pipe, which cannot be opened until somebody reads it: give a file, or write to the standard output", f.path)
+	}
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640) //nolint:gosec // who collects logs is in the group, as a rule
 	if err != nil {
 		return fmt.Errorf("accesslog: %w", err)
