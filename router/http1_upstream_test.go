@@ -323,14 +323,14 @@ func TestHTTP1UpstreamExpect(t *testing.T) {
 		_, _ = w.Write(b)
 	})
 	each(t, addr, func(t *testing.T, c *http.Client, url func(string) string) {
+		if tr, ok := c.Transport.(*http.Transport); ok {
+			tr.ExpectContinueTimeout = time.Minute
+		}
 		for path, want := range map[string]string{"/yes": "hello", "/no": "no\n"} {
 			began.Store(0)
 			req := request(t, http.MethodPost, url(path), io.NopCloser(&noticed{strings.NewReader("hello"), &began}))
 			req.ContentLength = 5
 			req.Header.Set("Expect", "100-continue")
-			if tr, ok := c.Transport.(*http.Transport); ok {
-				tr.ExpectContinueTimeout = time.Minute
-			}
 			if got := body(t, c, req); got != want {
 				t.Errorf("%s: %q", path, got)
 			}
