@@ -377,13 +377,13 @@ func TestMemoryOfStuckClients(t *testing.T) {
 func TestAnswersNotRead(t *testing.T) {
 	for name, f := range map[string]func(c *peer, id uint32) []byte{
 		"404":      func(c *peer, id uint32) []byte { return c.get(id, "/none") },
-		"431":      func(c *peer, id uint32) []byte { return c.get(id, "/hello", "x", strings.Repeat("x", 16000), "y", "1") },
+		"431":      func(c *peer, id uint32) []byte { return c.get(id, "/hello", "x", strings.Repeat("x", 1000), "y", "1") },
 		"answers":  func(c *peer, id uint32) []byte { return c.get(id, "/hello") },
 		"PING":     func(*peer, uint32) []byte { return frame.AppendPing(nil, false, pingData) },
 		"SETTINGS": func(*peer, uint32) []byte { return frame.AppendSettings(nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, options{}, func(t *testing.T, e *edge) {
+			inBubble(t, options{limits: h2.Limits{HeaderBytes: 1 << 10}}, func(t *testing.T, e *edge) {
 				c := e.dialSilent()
 				c.send([]byte(frame.Preface), frame.AppendSettings(nil))
 				before := heap()
