@@ -188,10 +188,10 @@ func (c *Call) OnDone(f func(Result)) {
 // Detach says that the call outlives its HTTP handler, as a WebSocket session
 // does. Whoever detaches a call must Finish it. From then on the call's context
 // has the call and the connection, but no end of its own, and nothing of what
-// net/http put in: half a kilobyte for each idle session.
+// net/http put in: half a kilobyte for each idle session. What the handler has told [Call.OnEnd] is forgotten.
 func (c *Call) Detach() {
 	c.mu.Lock()
-	c.detached, c.request = true, context.Background()
+	c.detached, c.request, c.onEnd = true, context.Background(), nil
 	c.mu.Unlock()
 	if c.span != nil {
 		c.span.Detached()

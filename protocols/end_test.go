@@ -28,3 +28,17 @@ func TestNobodyEndsWhatHasEnded(t *testing.T) {
 	}
 	call.Finish(protocols.Result{})
 }
+
+// A call that outlives its handler is no longer ended as its handler has said.
+func TestDetachedCallsAreNotEndedAsTheirHandlers(t *testing.T) {
+	call := new(protocols.Call)
+	call.Begin(context.Background(), protocols.NewID(1, 1), "")
+	call.OnEnd(func(*protocols.Refusal) { t.Error("the session's connection is cut off") })
+	call.Detach()
+	why := &protocols.Refusal{Reason: protocols.ReasonForbidden}
+	call.End(why)
+	if got := call.OnEnd(func(*protocols.Refusal) {}); got != why {
+		t.Errorf("the session hears of %v", got)
+	}
+	call.Finish(protocols.Result{})
+}

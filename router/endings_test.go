@@ -13,8 +13,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/oneport-edge/oneport/oneporttest"
+	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
 	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/ws"
 	"github.com/oneport-edge/oneport/router"
 )
 
@@ -369,5 +373,145 @@ func TestDrainCutsAnswersOff(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// session is one that lasts, as its client has it.
+type session struct {
+	say   func(string)
+	leave func()
+}
+
+// endsAsTold is a WebSocket that does what a message says, or sends it back.
+func endsAsTold(_ context.Context, c *ws.Conn) error {
+	for {
+		typ, msg, err := c.Read()
+		switch {
+		case err != nil:
+			return err
+		case string(msg) == "leave":
+			return nil
+		case string(msg) == "panic":
+			panic("of a session")
+		}
+		if err := c.Write(typ, msg); err != nil {
+			return err
+		}
+	}
+}
+
+// begin opens one.
+func begin(t *testing.T, srv *router.Server, kind string) (*oneporttest.Port, session) {
+	t.Helper()
+	if kind == "grpc" {
+		port := oneporttest.Listen(t, srv)
+		ctx, leave := context.WithCancel(t.Context())
+		stream, err := echov1.NewEchoClient(port.GRPC()).Bidi(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := session{func(text string) {
+			if text == "leave" {
+				_ = stream.CloseSend()
+				return
+			}
+			_ = stream.Send(&echov1.BidiRequest{Message: text})
+		}, leave}
+		s.say("hello")
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = stream.Recv() }()
+		return port, s
+	}
+	switch kind {
+	case "own":
+		srv.Routes = []router.Route{{WebSocket: "/", Session: endsAsTold}}
+	case "raw":
+		srv.Routes = []router.Route{{WebSocket: "/", To: reach(t, echoServer(t), nil), Tunnel: ws.Relay{Mode: ws.Raw}}}
+	case "aware":
+		srv.Routes = []router.Route{{WebSocket: "/", To: reach(t, echoServer(t), nil)}}
+	}
+	port := oneporttest.Listen(t, srv)
+	c, _ := socketTo(t, port, false)
+	s := session{func(text string) { _ = c.WriteMessage(websocket.TextMessage, []byte(text)) }, func() { _ = c.Close() }}
+	s.say("hello")
+	if _, _, err := c.ReadMessage(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _, _ = c.ReadMessage() }() // answers a close
+	return port, s
+}
+
+// Sessions and streams end once too, whatever ends them.
+func TestSessionsEnd(t *testing.T) {
+	t.Parallel()
+	killed := &protocols.Refusal{Reason: protocols.ReasonForbidden, Text: "ended by the operator"}
+	for name, tc := range map[string]struct {
+		do   func(p *oneporttest.Port, s session, call *protocols.Call)
+		want wants
+	}{
+		"returns": {func(_ *oneporttest.Port, s session, _ *protocols.Call) { s.say("leave") }, wants{"own": "1000", "raw": "1006", "aware": "1011", "grpc": "0"}},
+		"panics":  {func(_ *oneporttest.Port, s session, _ *protocols.Call) { s.say("panic") }, wants{"own": "1011", "grpc": "13"}},
+		"left":    {func(_ *oneporttest.Port, s session, _ *protocols.Call) { s.leave() }, wants{"": "1006", "grpc": "1"}},
+		"killed":  {func(_ *oneporttest.Port, _ session, call *protocols.Call) { call.End(killed) }, wants{"": "1008 forbidden", "grpc": "7 forbidden"}},
+		"both": {func(_ *oneporttest.Port, s session, call *protocols.Call) {
+			go s.leave()
+			call.End(killed)
+		}, nil},
+		"connection": {func(p *oneporttest.Port, _ session, call *protocols.Call) { p.Server.CloseConn(call.Conn.ID) }, wants{"": "1006", "grpc": "1"}},
+		"drained":    {func(p *oneporttest.Port, _ session, _ *protocols.Call) { _ = p.Stop() }, wants{"": "1001", "grpc": "14"}},
+		"closed": {func(p *oneporttest.Port, _ session, _ *protocols.Call) {
+			p.Server.Close()
+			_ = p.Stop()
+		}, wants{"": "1001", "grpc": "14"}},
+	} {
+		for _, kind := range []string{"own", "raw", "aware", "grpc"} {
+			if name == "panics" && (kind == "raw" || kind == "aware") {
+				continue // nobody here does
+			}
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				srv, l, lines := counted(newMayStand())
+				srv.Drain.Timeout = 100 * time.Millisecond
+				port, s := begin(t, srv, kind)
+				call := <-l.begun
+				tc.do(port, s, call)
+				e := <-l.ended
+				e.res.Err = nil // whatever the system says
+				if got, want := e.String(), pick(tc.want, kind, ""); tc.want != nil && got != want {
+					t.Errorf("it is said to have ended with %q, want %q", got, want)
+				}
+				wantCounted(t, srv, l, lines)
+			})
+		}
+	}
+}
+
+// A handshake that waits for its server when the drain's patience ends is answered as other requests are.
+func TestDrainAnswersHandshakes(t *testing.T) {
+	t.Parallel()
+	silent := localhost(t)
+	defer silent.Close()
+	l := newLedger()
+	srv := newServer()
+	srv.Observers, srv.Drain.Timeout = []protocols.Observer{l}, 100*time.Millisecond
+	srv.Routes = []router.Route{{WebSocket: "/", To: reach(t, "http://"+silent.Addr().String(), nil)}}
+	port := oneporttest.Listen(t, srv)
+	client := port.DialTLS("http/1.1")
+	defer client.Close()
+	_, _ = io.WriteString(client, "GET / HTTP/1.1\r\nHost: oneport.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	nc, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	_ = port.Stop()
+	if got, err := io.ReadAll(client); !strings.HasPrefix(string(got), "HTTP/1.1 503 ") {
+		t.Errorf("the client sees %q, %v", got, err)
+	}
+	if e := <-l.ended; e.res.Status != http.StatusServiceUnavailable {
+		t.Errorf("it is said to have ended with %v", e)
 	}
 }
