@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,7 +186,7 @@ func TestEnds(t *testing.T) {
 					if got, want := <-saw, pick(tc.sees, server, version); got != want {
 						t.Errorf("the client sees %q, want %q", got, want)
 					}
-					wantCounted(t, srv, l, lines)
+					wantCounted(t, srv, l, lines, call)
 				})
 			}
 		}
@@ -216,9 +218,15 @@ func counted(guard protocols.Guard) (*router.Server, *ledger, lineWriter) {
 }
 
 // wantCounted checks that there was one call, which has ended once.
-func wantCounted(t *testing.T, srv *router.Server, l *ledger, lines lineWriter) {
+func wantCounted(t *testing.T, srv *router.Server, l *ledger, lines lineWriter, call *protocols.Call) {
 	t.Helper()
-	<-lines
+	line, why := string(<-lines), ""
+	if r := call.Refusal(); r != nil {
+		why = r.Reason.String()
+	}
+	if !strings.Contains(line, `"request":"`+call.RequestID()) || strings.Contains(line, `"refused":"`+why+`"`) != (why != "") {
+		t.Errorf("refused for %q, and the line is %s", why, line)
+	}
 	var counted uint64
 	waitFor(t, func() bool { // it is counted last
 		counted = 0
@@ -482,7 +490,7 @@ func TestSessionsEnd(t *testing.T) {
 				if got, want := e.String(), pick(tc.want, kind, ""); tc.want != nil && got != want {
 					t.Errorf("it is said to have ended with %q, want %q", got, want)
 				}
-				wantCounted(t, srv, l, lines)
+				wantCounted(t, srv, l, lines, call)
 			})
 		}
 	}
@@ -513,5 +521,56 @@ func TestDrainAnswersHandshakes(t *testing.T) {
 	}
 	if e := <-l.ended; e.res.Status != http.StatusServiceUnavailable {
 		t.Errorf("it is said to have ended with %v", e)
+	}
+}
+
+// A call may be ended at any moment of its life.
+func TestEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	srv, l, lines := counted(protocols.GuardFunc(func(ctx context.Context, _ *protocols.Call) (context.Context, error) { return ctx, nil }))
+	srv.HTTP = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "fine") })
+	srv.Routes = []router.Route{{Path: "/up/", To: reach(t, "http://"+fieldsServer(t), nil)}}
+	port := oneporttest.Listen(t, srv)
+	const each = 100
+	var asking, ending sync.WaitGroup
+	for _, c := range []*http.Client{port.HTTP1(), port.HTTP2()} {
+		for _, path := range []string{"/", "/up/"} {
+			asking.Go(func() {
+				for range each {
+					_ = sees(context.Background(), c, http.MethodGet, port.URL(path), nil)
+				}
+			})
+		}
+	}
+	stop := make(chan struct{})
+	ending.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case call := <-l.begun:
+				ending.Go(func() {
+					for range n % 64 * 4 { // sooner or later
+						runtime.Gosched()
+					}
+					call.End(&protocols.Refusal{Reason: protocols.ReasonForbidden})
+				})
+			case <-l.ended:
+			case <-lines:
+			case <-stop:
+				return
+			}
+		}
+	})
+	asking.Wait()
+	waitFor(t, func() bool { return srv.Meter.InFlight(protocols.HTTP) == 0 && srv.Calls.Len() == 0 })
+	close(stop)
+	ending.Wait()
+	var calls, ended uint64
+	for _, st := range srv.Meter.Stats() {
+		calls += st.Calls
+		ended += st.Codes["403"]
+	}
+	t.Logf("%d calls, %d of them ended before an answer", calls, ended)
+	if calls < 4*each { // clients may ask again
+		t.Errorf("%d calls, want %d", calls, 4*each)
 	}
 }
