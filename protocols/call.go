@@ -49,6 +49,7 @@ type Call struct {
 	renew    RenewFunc
 	ended    *Refusal
 	cut      bool     // ended, and onEnd was called
+	settled  bool     // it has ended by itself, and nobody else ends it
 	refusal  *Refusal // by guards; the first counts
 	finished bool
 	detached bool

@@ -51,7 +51,7 @@ func (p Protocol) label(code int) string {
 // Code is the [Result.Status] of a call as a label, one of a bounded set: an HTTP status
 // from 100 to 599; the name of a gRPC code, as "NOT_FOUND"; of a WebSocket the close code
 // from 1000 to 1015, "3xxx" or "4xxx", or the HTTP status with which its handshake was
-// refused. Everything else is "other", as what a client has left before it had an answer.
+// refused. Everything else is "other". What a client has left before it had an answer is 499, as nginx says it.
 func (p Protocol) Code(status int) string { return p.label(p.code(status)) }
 
 // CodeName is the name of a gRPC status code, as OpenTelemetry's conventions write it; "_OTHER" for

@@ -10,7 +10,7 @@ func (c *Call) End(why *Refusal) { c.end(why) }
 // end is End, and says whether it counts.
 func (c *Call) end(why *Refusal) bool {
 	c.mu.Lock()
-	if c.finished || c.ended != nil {
+	if c.finished || c.settled || c.ended != nil {
 		c.mu.Unlock()
 		return false
 	}
@@ -39,9 +39,11 @@ func (c *Call) OnEnd(f func(why *Refusal)) (why *Refusal) {
 }
 
 // Cut reports whether the call was ended from outside while it was served: what its handler
-// returns with then, and when, says nothing of how it ended.
+// returns with then, and when, says nothing of how it ended. Whoever serves the call asks once its
+// handler has returned: from then on nobody can end it, and what OnEnd was told is not called.
 func (c *Call) Cut() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.onEnd, c.settled = nil, true
 	return c.cut
 }

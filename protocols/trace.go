@@ -91,11 +91,11 @@ func (c *Call) traced(key any) any {
 }
 
 // Refusal is why a guard has refused the call, or why it was ended from outside; nil if
-// neither is so.
+// neither is so. Of a call that was ended while its guards decided, it is theirs, if they refused it.
 func (c *Call) Refusal() *Refusal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended != nil {
+	if c.ended != nil && (c.cut || c.refusal == nil) {
 		return c.ended
 	}
 	return c.refusal

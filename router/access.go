@@ -42,6 +42,9 @@ func (a accessLog) End(call *protocols.Call, res protocols.Result) {
 	if id := call.Identity(); id != nil {
 		attrs = append(attrs, slog.String("user", id.Key()))
 	}
+	if why := call.Refusal(); why != nil {
+		attrs = append(attrs, slog.String("refused", why.Reason.String()))
+	}
 	if res.Err != nil {
 		attrs = append(attrs, slog.String("err", res.Err.Error()))
 	}

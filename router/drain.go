@@ -49,7 +49,7 @@ func (p *port) drain(ctx context.Context) error {
 	for _, m := range p.muxes {
 		m.Close()
 	}
-	p.web.Drain()
+	p.web.Drain(ctx)
 	close(p.draining)
 
 	var (

@@ -4,7 +4,7 @@
 //	s := rest.NewServer(rest.Options{Handler: app, Log: log})
 //	go s.Serve(queue) // a net.Listener of routed connections, see protocols/mux
 //	...
-//	s.Drain()         // answers say "Connection: close" from here on
+//	s.Drain(patience) // answers say "Connection: close" from here on
 //	s.Shutdown(ctx)
 //
 // The rule: connections arrive routed. A TLS connection is a *tls.Conn whose

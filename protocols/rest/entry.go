@@ -14,8 +14,12 @@ import (
 	"github.com/oneport-edge/oneport/protocols"
 )
 
-// errCut is how a request ended that was ended from outside.
-var errCut = errors.New("ended from outside")
+var (
+	// errCut is how a request ended that was ended from outside.
+	errCut = errors.New("ended from outside")
+	// errLeft is how one ended that nobody waits for any more.
+	errLeft = errors.New("the client has left")
+)
 
 // exchange is what the port keeps for a request, in one allocation.
 type exchange struct {
@@ -55,9 +59,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 
 	rw.ResponseWriter = w
-	if r.ProtoMajor == 1 {
-		rw.draining = &s.draining
-	}
+	rw.server, rw.closes = s, r.ProtoMajor == 1
 	defer s.finish(call, x)
 	if status, why := s.vet(r, conn); status != 0 {
 		http.Error(rw, why, status)
@@ -110,26 +112,17 @@ func (s *Server) finish(call *protocols.Call, x *exchange) {
 	var res protocols.Result
 	p := recover()
 	abort := false
-	if p != nil {
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		abort, res.Err = true, err // asked for: no stack
+	} else if p != nil {
 		abort = !rw.refuse(http.StatusInternalServerError)
 		res.Err = fmt.Errorf("panic: %v", p)
-		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-			abort, res.Err = true, err // asked for: no stack
-		} else {
-			s.log.ErrorContext(call.Context(), "handler panicked", "request", call.RequestID(), "conn", call.Conn.ID,
-				"path", call.Path, "panic", p, "stack", string(debug.Stack()))
-		}
+		s.log.ErrorContext(call.Context(), "handler panicked", "request", call.RequestID(), "conn", call.Conn.ID,
+			"path", call.Path, "panic", p, "stack", string(debug.Stack()))
 	}
 	x.body.leave()
-	if call.Cut() && !call.Detached() {
-		// A handler that its context has told returns as if its answer were whole.
-		abort = true
-		if res.Err == nil {
-			res.Err = errCut
-		}
-	}
 	if !call.Detached() {
-		res.Status, res.Sent = rw.result(call.Protocol), rw.sent
+		abort = s.settle(call, rw, &res, abort)
 		call.Finish(res)
 	}
 	if abort {
@@ -138,6 +131,61 @@ func (s *Server) finish(call *protocols.Call, x *exchange) {
 		panic(http.ErrAbortHandler)
 	}
 }
+
+// settle says how a call has ended, and whether its answer is to be cut off. A handler that its
+// context has told of an end returns as if its answer were whole.
+func (s *Server) settle(call *protocols.Call, rw *response, res *protocols.Result, abort bool) bool {
+	none := result{http.StatusOK, codeUnknown} // of a handler that says none; net/http sends this
+	if abort {
+		none = result{http.StatusInternalServerError, codeInternal}
+	}
+	gone := call.Context().Err() != nil
+	switch {
+	case call.Cut():
+		none, abort = of(call.Refusal()), true
+		if res.Err == nil || errors.Is(res.Err, http.ErrAbortHandler) {
+			res.Err = errCut
+		}
+	case gone && s.impatient():
+		none = of(errGoing)
+		switch {
+		case abort:
+		case rw.status == 0:
+			refuse(rw, call, errGoing, s.log)
+		case !rw.late && !rw.whole(call):
+			abort, res.Err = true, errGoing
+		}
+	case gone && (rw.status == 0 || call.Version != "HTTP/1.1" && !rw.whole(call)):
+		// Of HTTP/1 clients some only have nothing more to say: what was written they may have.
+		none = result{statusClientClosed, codeCanceled}
+		if res.Err == nil || errors.Is(res.Err, http.ErrAbortHandler) {
+			res.Err = errLeft
+		}
+	}
+	if res.Status, res.Sent = rw.result(call.Protocol), rw.sent; res.Status < 0 {
+		if res.Status = none.http; call.Protocol == protocols.GRPC {
+			res.Status = none.grpc
+		}
+	}
+	return abort
+}
+
+// result is what is said of a call whose handler says nothing.
+type result struct{ http, grpc int }
+
+func of(why *protocols.Refusal) (r result) {
+	r.http, _ = why.HTTP(http.Header{})
+	r.grpc, _ = why.GRPC()
+	return r
+}
+
+const (
+	statusClientClosed = 499 // nginx's, for a client that has left before it was answered
+
+	codeCanceled = 1 // gRPC's status codes
+	codeUnknown  = 2
+	codeInternal = 13
+)
 
 // first is http.Header.Get for a name in its canonical form.
 func first(values []string) string {

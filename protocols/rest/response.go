@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 
 	"github.com/oneport-edge/oneport/protocols"
 )
@@ -19,7 +18,9 @@ type response struct {
 	status   int   // 0 until the final header is written
 	sent     int64 // bytes of body
 	hijacked bool
-	draining *atomic.Bool // of the server; nil for HTTP/2, whose connections end by themselves
+	late     bool // it has begun after the server's patience had ended
+	server   *Server
+	closes   bool // the server's drain is told by closing: not HTTP/2, whose connections end by themselves
 }
 
 func (w *response) WriteHeader(status int) {
@@ -42,7 +43,11 @@ func (w *response) begin() {
 // last says, while the port drains, that the connection ends with this answer. The
 // request may have come before.
 func (w *response) last() {
-	if w.draining != nil && w.draining.Load() {
+	if !w.server.draining.Load() {
+		return
+	}
+	w.late = w.server.base.Err() != nil
+	if w.closes {
 		w.Header().Set("Connection", "close")
 	}
 }
@@ -128,16 +133,32 @@ func (w *response) refuse(status int) bool {
 	return true
 }
 
-// result is the status to report: for gRPC the one in the trailers, which
-// grpc-go leaves in the header map.
+// whole reports whether an answer that has begun says by itself that nothing of it is missing, and
+// not only by its end.
+func (w *response) whole(call *protocols.Call) bool {
+	switch {
+	case w.hijacked, call.Method == http.MethodHead, w.status == http.StatusNoContent, w.status == http.StatusNotModified:
+		return true
+	case call.Protocol == protocols.GRPC:
+		return w.Header().Get("Grpc-Status") != ""
+	}
+	length, err := strconv.ParseInt(w.Header().Get("Content-Length"), 10, 64)
+	return err == nil && w.sent == length
+}
+
+// result is the status to report: for gRPC the one in the trailers, which grpc-go leaves
+// in the header map; -1 if the handler has said none.
 func (w *response) result(p protocols.Protocol) int {
 	if p == protocols.GRPC {
 		if code, err := strconv.Atoi(w.Header().Get("Grpc-Status")); err == nil {
 			return code
 		}
+		if w.status == http.StatusOK {
+			return -1
+		}
 	}
 	if w.status == 0 {
-		return http.StatusOK // net/http sends it when a handler wrote nothing
+		return -1
 	}
 	return w.status
 }

@@ -95,6 +95,7 @@ type Server struct {
 	prefix   uint64 // of every request id
 	seq      atomic.Uint64
 	draining atomic.Bool
+	patience atomic.Pointer[context.Context] // see Drain
 	bodies   bodies
 
 	base context.Context //nolint:containedctx // of all requests: it ends with the server's patience
@@ -163,8 +164,23 @@ func (s *Server) Serve(ln net.Listener) error {
 }
 
 // Drain makes every HTTP/1 answer say "Connection: close". Open connections
-// are served on.
-func (s *Server) Drain() { s.draining.Store(true) }
+// are served on, by who is before this server for as long as patience has not ended.
+func (s *Server) Drain(patience context.Context) {
+	s.patience.Store(&patience)
+	s.draining.Store(true)
+}
+
+// impatient reports whether calls in flight are not waited for any more.
+func (s *Server) impatient() bool {
+	if !s.draining.Load() {
+		return false
+	}
+	p := s.patience.Load()
+	return s.base.Err() != nil || p != nil && (*p).Err() != nil
+}
+
+// errGoing is why calls end that a drain does not wait for.
+var errGoing = &protocols.Refusal{Reason: protocols.ReasonOverloaded, Text: "the server is going away", RetryAfter: protocols.RetryLater}
 
 // cutTime is how long requests have that a Shutdown does not wait for any longer.
 const cutTime = 500 * time.Millisecond
@@ -172,13 +188,16 @@ const cutTime = 500 * time.Millisecond
 // Shutdown sends GOAWAY on HTTP/2 connections, closes idle ones, and waits
 // until the calls in flight have ended or ctx has. Then it ends the contexts of
 // those that are left, with a [protocols.Refusal] as the cause, gives their handlers half a
-// second to answer, and returns ctx's error. Hijacked connections are not its business.
+// second to answer, and returns ctx's error. What they answer then is sent as it is, and a 503 for those
+// that return without; an answer that had begun before is cut off when its handler returns, unless it has
+// all of the length that it has declared. Hijacked connections are not its business.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err == nil || ctx.Err() == nil {
 		return err
 	}
-	s.cut(&protocols.Refusal{Reason: protocols.ReasonOverloaded, Text: "the server is going away", RetryAfter: protocols.RetryLater})
+	s.draining.Store(true)
+	s.cut(errGoing)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutTime)
 	defer cancel()
 	_ = s.http.Shutdown(last) // whoever has not answered is cut off by Close
@@ -187,6 +206,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // Close ends every connection at once.
 func (s *Server) Close() error {
+	s.draining.Store(true)
 	s.cut(context.Canceled)
 	return s.http.Close()
 }

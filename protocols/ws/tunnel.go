@@ -93,6 +93,11 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request, opts *TunnelOpti
 	if err != nil {
 		s.lost()
 		if r.Context().Err() != nil {
+			if _, ok := errors.AsType[*protocols.Refusal](context.Cause(r.Context())); ok { // the port does not wait for it
+				s.refused[refusedDraining].Add(1)
+				refusedDraining.answer(w)
+				return
+			}
 			s.refused[refusedHandshake].Add(1)
 			panic(http.ErrAbortHandler) // the client has left
 		}

@@ -228,6 +228,9 @@ func (e *entry) common(b []byte) []byte {
 	if id := call.SpanID(); id != "" {
 		b = append(append(b, " span="...), id...)
 	}
+	if why := call.Refusal(); why != nil {
+		b = append(append(b, " refused="...), why.Reason.String()...)
+	}
 	return b
 }
 

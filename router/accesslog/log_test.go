@@ -93,6 +93,23 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// Every form says why a call was ended.
+func TestLinesSayWhy(t *testing.T) {
+	for form, want := range map[accesslog.Form]string{
+		accesslog.JSON: `"refused":"expired"`, accesslog.Text: " refused=expired", accesslog.Common: " refused=expired", accesslog.OTel: `"oneport.refused":"expired"`,
+	} {
+		var out bytes.Buffer
+		l := accesslog.New(accesslog.Options{Form: form, Out: &out})
+		c := call(l, protocols.HTTP, "/", "")
+		c.End(&protocols.Refusal{Reason: protocols.ReasonExpired})
+		c.Finish(protocols.Result{Status: 401})
+		closed(t, l)
+		if got := out.String(); !strings.Contains(got, want) {
+			t.Errorf("form %d: %s", form, got)
+		}
+	}
+}
+
 // oneLine says what is wrong with a line; "" for nothing.
 func oneLine(form accesslog.Form, line, path, agent string) string {
 	body, ok := strings.CutSuffix(line, "\n")
