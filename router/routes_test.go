@@ -397,3 +397,54 @@ func TestRoutePathsThatAreTheSame(t *testing.T) {
 		}
 	}
 }
+
+// What a server has sent of its answer reaches the client, and not only when there is much of it: over all
+// ways, whether it has said how long the answer is or not.
+func TestAnswersAreNotKept(t *testing.T) {
+	t.Parallel()
+	next := make(chan struct{}, 1)
+	far := newServer()
+	far.HTTP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/known") {
+			w.Header().Set("Content-Length", "10")
+		}
+		_, _ = io.WriteString(w, "first")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-next:
+		case <-r.Context().Done():
+		}
+		_, _ = io.WriteString(w, "later")
+	})
+	ln := localhost(t)
+	serveOn(t, far, router.Listener{Listener: ln, Plaintext: true})
+	near := newServer()
+	near.Routes = []router.Route{
+		{Path: "/h1/", To: reach(t, "http://"+ln.Addr().String(), nil)}, {Path: "/h2c/", To: reach(t, "h2c://"+ln.Addr().String(), nil)},
+	}
+	port := oneporttest.Listen(t, near)
+	for version, c := range map[string]*http.Client{"1.1": port.HTTP1(), "2": port.HTTP2()} {
+		for _, path := range []string{"/h1/known", "/h1/unknown", "/h2c/known", "/h2c/unknown"} {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, port.URL(path), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := c.Do(req)
+			if err != nil {
+				t.Errorf("HTTP/%s: %s: %v", version, path, err)
+				continue
+			}
+			var got [5]byte
+			if _, err := io.ReadFull(res.Body, got[:]); err != nil {
+				t.Errorf("HTTP/%s: %s: %v before the rest is sent", version, path, err)
+			}
+			next <- struct{}{}
+			if rest, err := io.ReadAll(res.Body); err != nil || string(rest) != "later" {
+				t.Errorf("HTTP/%s: %s: %q, %v", version, path, rest, err)
+			}
+			_ = res.Body.Close()
+		}
+	}
+}

@@ -56,14 +56,18 @@ type Changes struct {
 	AnswerTimeout time.Duration
 }
 
+// flushAfter is how long what a server has sent of an answer may wait for more of it.
+const flushAfter = 20 * time.Millisecond
+
 // newReverse hands requests on that came by HTTP/1 to a server that speaks HTTP/2
 // alone. What is wrong is found in the request's context.
 func newReverse(at target, transport http.RoundTripper, log *slog.Logger) *httputil.ReverseProxy {
 	to := at.base()
 	return &httputil.ReverseProxy{
-		Transport:  transport,
-		BufferPool: &buffers,
-		ErrorLog:   slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Transport:     transport,
+		BufferPool:    &buffers,
+		FlushInterval: flushAfter,
+		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetURL(to)
 			pr.Out.Host = pr.In.Host
