@@ -38,10 +38,10 @@ func (c *Call) OnEnd(f func(why *Refusal)) (why *Refusal) {
 	return c.ended
 }
 
-// Cut reports whether the call was ended from outside while it was served: what its handler
-// returns with then, and when, says nothing of how it ended. Whoever serves the call asks once its
-// handler has returned: from then on nobody can end it, and what OnEnd was told is not called.
-func (c *Call) Cut() bool {
+// Settle says that the call's handler has returned: from now on nobody can end it, and what OnEnd was
+// told is not called. It reports whether the call was ended from outside before, while it was served: what
+// the handler has returned with then says nothing of how it ended.
+func (c *Call) Settle() (cut bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.onEnd, c.settled = nil, true

@@ -7,7 +7,7 @@ import (
 	"github.com/oneport-edge/oneport/protocols"
 )
 
-// Once who serves a call has asked whether it was ended from outside, nobody ends it: what it
+// Once who serves a call has settled it, nobody ends it: what it
 // was answered with may be in use for another call by then.
 func TestNobodyEndsWhatHasEnded(t *testing.T) {
 	calls := protocols.NewCalls()
@@ -17,7 +17,7 @@ func TestNobodyEndsWhatHasEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	call.OnEnd(func(*protocols.Refusal) { t.Error("its answer is cut off") })
-	if call.Cut() {
+	if call.Settle() {
 		t.Error("it was cut off, and nobody has")
 	}
 	if n := calls.End(&protocols.Refusal{Reason: protocols.ReasonForbidden}, func(*protocols.Call) bool { return true }); n != 0 {

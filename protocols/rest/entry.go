@@ -141,7 +141,7 @@ func (s *Server) settle(call *protocols.Call, rw *response, res *protocols.Resul
 	}
 	gone := call.Context().Err() != nil
 	switch {
-	case call.Cut():
+	case call.Settle():
 		none, abort = of(call.Refusal()), true
 		if res.Err == nil || errors.Is(res.Err, http.ErrAbortHandler) {
 			res.Err = errCut
