@@ -224,10 +224,12 @@ func (x *Exchange) Write(p []byte) (n int, err error) {
 			return n, errGone
 		}
 		room := 0
-		if len(c.out) <= lowWater {
-			room = s.down.room(min(len(p), frame.MaxLen))
+		if len(c.out) <= lowWater && len(s.down.queue) == 0 {
+			// What the connection has no credit for yet waits in the half's queue, a frame
+			// at most: whose turn it is, credit finds there, and who comes by later finds none.
+			room = int(min(int64(len(p)), frame.MaxLen, s.down.Room()))
 		}
-		if room == 0 {
+		if room <= 0 {
 			c.hold(len(p)) // which is nobody's memory but this stream's
 			x.waitLocked(s)
 			c.hold(-len(p))

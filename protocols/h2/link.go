@@ -104,11 +104,12 @@ func (k *link) allow(n int64) bool {
 }
 
 // resume lets those go on that wait, as far as there is room. Each sends at
-// most a frame in its turn, so that none keeps the others waiting.
+// most a frame in its turn, so that none keeps the others waiting. Those that no credit
+// was left for are the first next time.
 func (k *link) resume() {
 	for before := int64(-1); len(k.halves) > 0 && k.send.Room() > 0 && k.send.Room() != before; {
 		before = k.send.Room()
-		for n := len(k.halves); n > 0 && len(k.halves) > 0; n-- {
+		for n := len(k.halves); n > 0 && len(k.halves) > 0 && k.send.Room() > 0; n-- {
 			h := k.halves[0]
 			k.halves[0] = nil
 			k.halves = k.halves[1:]
