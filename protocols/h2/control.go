@@ -107,13 +107,14 @@ func (c *client) ping(h frame.Header, p []byte) error {
 		return frame.Err(frame.EnhanceYourCalm, "too many PINGs")
 	}
 	// A server with a policy of its own on PINGs, as grpc-go has, gets to see
-	// those that are meant for it: only what it has sent itself counts there.
+	// those that are meant for it: only what it has sent itself counts there. It answers
+	// nothing that the client waits for: one that is blocked would make the client take
+	// the connection for dead, with the streams of others.
 	here := c.pingHere
 	c.pingHere = false
-	if b := c.pingBack(); b != nil && !here && len(b.pings) < mostPings {
-		b.pings, b.pinged = append(b.pings, data), true
+	if b := c.pingBack(); b != nil && !here && b.pings < mostPings {
+		b.pings, b.pinged = b.pings+1, true
 		b.out = frame.AppendPing(b.out, false, data)
-		return nil
 	}
 	c.out = frame.AppendPing(c.out, true, data)
 	return nil
@@ -137,8 +138,8 @@ func (c *client) pingBack() *back {
 	return nil
 }
 
-// mostPings bounds the client's PINGs that a server has not answered; more are
-// answered here.
+// mostPings bounds the client's PINGs that a server has not answered; it does not
+// get to see more.
 const mostPings = 16
 
 var (

@@ -4,9 +4,33 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
+
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
+
+// A server that reads nothing more, for its handlers have not returned whose streams the
+// client has reset, keeps PINGs unanswered. The client is the switch's, and is answered: it
+// would take its connection for dead, and with it the streams of others.
+func TestPingsBesideABlockedServer(t *testing.T) {
+	inBubble(t, options{mixed: true, grpc: []grpc.ServerOption{grpc.MaxConcurrentStreams(2)}}, func(_ *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.get(1, "/wait"), c.call(3, "Unary", &echov1.UnaryRequest{Message: "hello"}))
+		c.wantOpen()
+		for id := uint32(5); id < 13; id += 2 {
+			c.send(c.call(id, "Unary", &echov1.UnaryRequest{Message: "deaf"}))
+			c.seen()
+			c.send(rst(id, frame.Cancel))
+			c.seen()
+		}
+		c.wantOpen()
+		c.send(c.get(21, "/hello"))
+		c.wantBody(21, "200", "hello")
+		c.wantOpen()
+		c.wantOpen()
+	})
+}
 
 // Whoever waits for the connection's credit gets a turn at it, wherever the streams come from.
 func TestTurnsAtTheConnectionsCredit(t *testing.T) {
