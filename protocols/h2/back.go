@@ -99,8 +99,7 @@ func (s *Server) take(st *stream, r *Request, end bool) {
 		st.reply(unavailable)
 		return
 	}
-	if uint32(b.count) >= b.most {
-		c.nuisance++
+	if uint32(b.count) >= b.most { // which the client could not know
 		st.reset(frame.RefusedStream, sideClient)
 		return
 	}

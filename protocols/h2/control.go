@@ -16,6 +16,9 @@ func (c *client) reset(h frame.Header, p []byte) error {
 		return frame.Err(frame.ProtocolError, "RST_STREAM on an idle stream")
 	}
 	s := c.streams[h.Stream]
+	if s == nil && c.closed.remove(h.Stream) {
+		return nil // it was refused, and the client did not know yet
+	}
 	if err := c.annoy(s.price()); err != nil {
 		return err
 	}

@@ -1,12 +1,15 @@
 package h2_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
+	"github.com/oneport-edge/oneport/protocols"
+	"github.com/oneport-edge/oneport/protocols/h2"
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
@@ -57,4 +60,43 @@ func TestTurnsAtTheConnectionsCredit(t *testing.T) {
 	}
 	inBubble(t, options{}, turns(""))
 	t.Run("mixed", func(t *testing.T) { inBubble(t, options{mixed: true}, turns("/function")) })
+}
+
+// A server that takes fewer streams than clients were told refuses what is beyond that. Clients
+// have done nothing wrong by then.
+func TestRefusedByALowerLimit(t *testing.T) {
+	inBubble(t, options{mixed: true, grpc: []grpc.ServerOption{grpc.MaxConcurrentStreams(1)}}, func(_ *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.get(1, "/wait"), c.call(3, "Unary", &echov1.UnaryRequest{Message: "wait"}))
+		c.seen()
+		for i := range uint32(h2.DefaultLimits().Nuisance + 100) {
+			c.send(c.call(5+2*i, "Unary", &echov1.UnaryRequest{Message: "hello"}))
+		}
+		c.wantOpen()
+	})
+}
+
+// What is refused is not abuse, however many streams it is: a client that had sent all of a request by then
+// may have others open.
+func TestManyRefused(t *testing.T) {
+	no := protocols.GuardFunc(func(ctx context.Context, call *protocols.Call) (context.Context, error) {
+		if call.Protocol == protocols.GRPC {
+			return ctx, &protocols.Refusal{Reason: protocols.ReasonOverloaded}
+		}
+		return ctx, nil
+	})
+	inBubble(t, options{mixed: true, guards: []protocols.Guard{no}}, func(_ *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.get(1, "/wait"))
+		for i := range uint32(h2.DefaultLimits().Nuisance + 100) {
+			c.send(c.start(3+2*i, "Unary"))
+			c.seen()
+			if i%2 == 0 {
+				c.send(data(3+2*i, c.message(&echov1.UnaryRequest{Message: "hello"}), true))
+			} else {
+				c.send(rst(3+2*i, frame.Cancel))
+			}
+		}
+		c.wantOpen()
+	})
 }
