@@ -58,6 +58,8 @@ func (c *client) settings(h frame.Header, p []byte) error {
 				return frame.Err(frame.FlowControlError, "INITIAL_WINDOW_SIZE too large")
 			}
 			window = int64(s.Value)
+		case frame.MaxHeaderListSize:
+			c.most = int64(s.Value)
 		case frame.MaxFrameSize: // ours stay as small as all peers take
 			if s.Value < 1<<14 || s.Value > 1<<24-1 {
 				return frame.Err(frame.ProtocolError, "MAX_FRAME_SIZE out of bounds")

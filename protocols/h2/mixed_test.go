@@ -2,6 +2,7 @@ package h2_test
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -98,5 +99,67 @@ func TestManyRefused(t *testing.T) {
 			}
 		}
 		c.wantOpen()
+	})
+}
+
+// A server that takes shorter heads than the port gets no longer ones: it might end the connection,
+// as net/http's does, with the streams of other clients.
+func TestHeadsTooLongForTheServer(t *testing.T) {
+	inBubble(t, options{mixed: true, http: func(s *http.Server) { s.MaxHeaderBytes = 4 << 10 }}, func(_ *testing.T, e *edge) {
+		other, c := e.dial(), e.dial()
+		other.send(other.post(1, "/echo"), data(1, "one", false))
+		other.seen()
+		c.send(c.get(1, "/hello", "long", strings.Repeat("!", 12<<10)))
+		c.wantBody(1, "431", "request header fields too large\n")
+		c.send(c.get(3, "/hello", "long", strings.Repeat("!", 3<<10)))
+		c.wantBody(3, "200", "hello")
+		c.send(c.post(5, "/echo"), data(5, "x", false))
+		c.seen()
+		c.send(c.head(5, true, "long", strings.Repeat("!", 12<<10)))
+		if a := c.answer(5); a.reset != "INTERNAL_ERROR" {
+			c.t.Errorf("trailers that are too long: %v", a)
+		}
+		other.send(data(1, " two", true))
+		other.wantBody(1, "200", "one two")
+	})
+	inBubble(t, options{mixed: true}, func(t *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.startFake(1, "/fake/first"))
+		s := e.backend(frame.Setting{ID: frame.MaxHeaderListSize, Value: 1000})
+		c.send(c.post(3, "/fake/long", "content-type", "application/grpc", "te", "trailers", "long", strings.Repeat("x", 1000)))
+		if a := c.answer(3); a.trailer("grpc-status") != "8" || s.latest() != 1 {
+			t.Errorf("a head that is too long: %v", a)
+		}
+		c.send(c.startFake(5, "/fake/trailers"), c.head(5, true, "long", strings.Repeat("x", 1000)))
+		if a, far := c.answer(5), s.far("/fake/trailers"); a.trailer("grpc-status") != "8" || len(s.of(frame.Headers, far)) != 1 || s.answer(far).reset != "CANCEL" {
+			t.Errorf("trailers that are too long: %v, the server got %v", a, s.answer(far))
+		}
+		s.send(s.head(1, false, ":status", "200", "content-type", "application/grpc"), s.head(1, true, "grpc-status", "0"))
+		if a := c.answer(1); a.trailer("grpc-status") != "0" {
+			t.Errorf("the first call: %v", a)
+		}
+	})
+}
+
+// A client that takes shorter heads than servers send gets no longer ones, for the same reason.
+func TestHeadsTooLongForTheClient(t *testing.T) {
+	inBubble(t, options{mixed: true}, func(t *testing.T, e *edge) {
+		c := e.dial(frame.Setting{ID: frame.MaxHeaderListSize, Value: 4 << 10})
+		text := "the answer's header fields are larger than the client takes\n"
+		c.send(c.get(1, "/long?."), c.get(3, "/function/long?."), c.get(5, "/long?....."), c.get(7, "/function/long?....."))
+		c.wantBody(1, "200", "hello")
+		c.wantBody(3, "200", "hello")
+		c.wantBody(5, "502", text)
+		c.wantBody(7, "502", text)
+		c.send(c.get(9, "/long-trailers"), c.get(11, "/function/long-trailers"))
+		c.wantReset(9, frame.InternalError)
+		c.wantReset(11, frame.InternalError)
+		c.send(c.call(13, "Unary", &echov1.UnaryRequest{Message: "fail at length"}), c.call(15, "Unary", &echov1.UnaryRequest{Message: "fail"}))
+		if a := c.answer(13); a.trailer("grpc-status") != "8" {
+			t.Errorf("a status that is too long: %v", a)
+		}
+		if a := c.answer(15); a.trailer("grpc-status") != "15" {
+			t.Errorf("a status: %v", a)
+		}
 	})
 }

@@ -265,6 +265,14 @@ func (e *edge) mux() http.Handler {
 		w.WriteHeader(http.StatusEarlyHints)
 		_, _ = io.WriteString(w, "hello")
 	})
+	mux.HandleFunc("/long", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Long", strings.Repeat("!", len(r.URL.RawQuery)*1000)) // not shorter when encoded
+		_, _ = io.WriteString(w, "hello")
+	})
+	mux.HandleFunc("/long-trailers", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello")
+		w.Header().Set(http.TrailerPrefix+"Long", strings.Repeat("!", 5000))
+	})
 	mux.HandleFunc("/trailers", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "hello")
 		w.Header().Set(http.TrailerPrefix+"Sum", "42")
@@ -308,6 +316,8 @@ func (s *echo) Unary(ctx context.Context, r *echov1.UnaryRequest) (*echov1.Unary
 		}
 	case "fail":
 		return nil, status.Error(codes.DataLoss, "lost")
+	case "fail at length":
+		return nil, status.Error(codes.DataLoss, strings.Repeat("!", 5000))
 	}
 	return &echov1.UnaryResponse{Message: r.GetMessage()}, nil
 }
