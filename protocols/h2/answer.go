@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,6 +11,18 @@ import (
 	"github.com/oneport-edge/oneport/protocols"
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
+
+// answerTooLong is tooLong of an answer's head or its trailers.
+func (k *link) answerTooLong(fields []protocols.Field) bool {
+	if k.most == math.MaxInt64 {
+		return false
+	}
+	size := int64(len(fieldStatus) + len("200") + 32)
+	for i := range fields {
+		size += int64(len(fields[i].Name) + len(fields[i].Value) + 32)
+	}
+	return size > k.most
+}
 
 // answer appends the head of an answer.
 func (k *link) answer(stream uint32, status int, fields []protocols.Field, end bool) {

@@ -66,7 +66,7 @@ type back struct {
 	idle   int                        // ticks without a stream
 	acks   int                        // bytes at the beginning of out that are in no hurry
 	pinged bool                       // it has seen a PING of the client's
-	pings  [][8]byte                  // the client's that the server has not answered
+	pings  int                        // the client's that the server has not answered
 	calls  map[uint32]*protocols.Call // of streams that were reset before their handler began
 }
 
@@ -99,8 +99,7 @@ func (s *Server) take(st *stream, r *Request, end bool) {
 		st.reply(unavailable)
 		return
 	}
-	if uint32(b.count) >= b.most {
-		c.nuisance++
+	if uint32(b.count) >= b.most { // which the client could not know
 		st.reset(frame.RefusedStream, sideClient)
 		return
 	}
@@ -239,11 +238,8 @@ func (b *back) heard(*stream) {
 }
 
 func (b *back) ping(ack bool, data [8]byte) {
-	if ack { // the client's, whose PING was passed on
-		if i := slices.Index(b.pings, data); i >= 0 {
-			b.pings = slices.Delete(b.pings, i, i+1)
-			b.c.out = frame.AppendPing(b.c.out, true, data)
-		}
+	if ack { // to the client's, which was answered when it came
+		b.pings = max(0, b.pings-1)
 		return
 	}
 	if len(b.out) == b.acks {
@@ -328,8 +324,5 @@ func (b *back) closeLocked() {
 	b.c.sw.backs.Add(-1)
 	b.pipe.end()
 	b.c.drained.Broadcast() // a Write that waits for the client
-	for _, data := range b.pings {
-		b.c.out = frame.AppendPing(b.c.out, true, data)
-	}
 	b.c.backs = slices.DeleteFunc(slices.Clone(b.c.backs), func(o *back) bool { return o == b })
 }

@@ -255,8 +255,15 @@ func (c *client) stray(h frame.Header) error {
 	if c.idle(h.Stream) {
 		return frame.Err(frame.ProtocolError, "a frame on an idle stream")
 	}
-	if err := c.annoy(1 + h.Length>>12); err != nil { // a whole connection window of it: 320
+	price := 1
+	if h.Type == frame.Data && h.Flags.Has(frame.EndStream) && c.closed.remove(h.Stream) {
+		price = 0 // the rest of what was refused, from a client that did not know yet
+	}
+	if err := c.annoy(price + h.Length>>12); err != nil { // a whole connection window of it: 320
 		return err
+	}
+	if price == 0 {
+		return nil
 	}
 	if c.unserved(h.Stream) {
 		return nil
@@ -412,6 +419,15 @@ func (r *ring) add(id uint32) {
 	}
 	r.ids[r.next] = id
 	r.next = (r.next + 1) % ringSize
+}
+
+// remove forgets a stream that nothing more comes of, and reports whether it was known.
+func (r *ring) remove(id uint32) bool {
+	i := slices.Index(r.ids, id)
+	if i >= 0 {
+		r.ids[i] = 0
+	}
+	return i >= 0
 }
 
 func (r *ring) has(id uint32) bool { return slices.Contains(r.ids, id) }

@@ -16,6 +16,9 @@ func (c *client) reset(h frame.Header, p []byte) error {
 		return frame.Err(frame.ProtocolError, "RST_STREAM on an idle stream")
 	}
 	s := c.streams[h.Stream]
+	if s == nil && c.closed.remove(h.Stream) {
+		return nil // it was refused, and the client did not know yet
+	}
 	if err := c.annoy(s.price()); err != nil {
 		return err
 	}
@@ -55,6 +58,8 @@ func (c *client) settings(h frame.Header, p []byte) error {
 				return frame.Err(frame.FlowControlError, "INITIAL_WINDOW_SIZE too large")
 			}
 			window = int64(s.Value)
+		case frame.MaxHeaderListSize:
+			c.most = int64(s.Value)
 		case frame.MaxFrameSize: // ours stay as small as all peers take
 			if s.Value < 1<<14 || s.Value > 1<<24-1 {
 				return frame.Err(frame.ProtocolError, "MAX_FRAME_SIZE out of bounds")
@@ -107,13 +112,14 @@ func (c *client) ping(h frame.Header, p []byte) error {
 		return frame.Err(frame.EnhanceYourCalm, "too many PINGs")
 	}
 	// A server with a policy of its own on PINGs, as grpc-go has, gets to see
-	// those that are meant for it: only what it has sent itself counts there.
+	// those that are meant for it: only what it has sent itself counts there. It answers
+	// nothing that the client waits for: one that is blocked would make the client take
+	// the connection for dead, with the streams of others.
 	here := c.pingHere
 	c.pingHere = false
-	if b := c.pingBack(); b != nil && !here && len(b.pings) < mostPings {
-		b.pings, b.pinged = append(b.pings, data), true
+	if b := c.pingBack(); b != nil && !here && b.pings < mostPings {
+		b.pings, b.pinged = b.pings+1, true
 		b.out = frame.AppendPing(b.out, false, data)
-		return nil
 	}
 	c.out = frame.AppendPing(c.out, true, data)
 	return nil
@@ -137,8 +143,8 @@ func (c *client) pingBack() *back {
 	return nil
 }
 
-// mostPings bounds the client's PINGs that a server has not answered; more are
-// answered here.
+// mostPings bounds the client's PINGs that a server has not answered; it does not
+// get to see more.
 const mostPings = 16
 
 var (

@@ -176,6 +176,7 @@ func (x *Exchange) Inform(status int, fields []protocols.Field) error {
 	case s == nil || s.started:
 		x.c.unlock()
 		return errGone
+	case x.c.answerTooLong(fields): // it may do without
 	case len(x.c.out) < outMost: // else the client does not read
 		x.c.sent()
 		x.c.answer(s.id, status, fields, false)
@@ -193,6 +194,10 @@ func (x *Exchange) Respond(status int, fields []protocols.Field, length int64) e
 	defer x.c.unlock()
 	s := x.s
 	if s == nil || s.started {
+		return errGone
+	}
+	if x.c.answerTooLong(fields) {
+		s.giveUp(frame.Cancel, answerTooLong)
 		return errGone
 	}
 	s.started, x.left = true, length
@@ -224,10 +229,12 @@ func (x *Exchange) Write(p []byte) (n int, err error) {
 			return n, errGone
 		}
 		room := 0
-		if len(c.out) <= lowWater {
-			room = s.down.room(min(len(p), frame.MaxLen))
+		if len(c.out) <= lowWater && len(s.down.queue) == 0 {
+			// What the connection has no credit for yet waits in the half's queue, a frame
+			// at most: whose turn it is, credit finds there, and who comes by later finds none.
+			room = int(min(int64(len(p)), frame.MaxLen, s.down.Room()))
 		}
-		if room == 0 {
+		if room <= 0 {
 			c.hold(len(p)) // which is nobody's memory but this stream's
 			x.waitLocked(s)
 			c.hold(-len(p))
@@ -296,10 +303,17 @@ func (x *Exchange) Finish(trailers []protocols.Field) error {
 		}
 		return errGone
 	}
-	x.finished = true
-	if len(trailers) == 0 {
+	switch {
+	case len(trailers) == 0:
+		x.finished = true
 		s.down.finish(nil)
-	} else {
+	case c.answerTooLong(trailers):
+		s.giveUp(frame.Cancel, answerTooLong)
+		c.unlock()
+		c.kick()
+		return errGone
+	default:
+		x.finished = true
 		fields := make([]hpack.HeaderField, 0, len(trailers))
 		for i := range trailers {
 			fields = append(fields, hpack.HeaderField{Name: lowered(trailers[i].Name), Value: trailers[i].Value})

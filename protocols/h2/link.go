@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"math"
 	"slices"
 	"strconv"
 
@@ -22,6 +23,7 @@ type link struct {
 	block  []byte // what enc has encoded last
 	in     *blocks
 	window int64     // the INITIAL_WINDOW_SIZE of the peer
+	most   int64     // and its MAX_HEADER_LIST_SIZE
 	send   flow.Half // the connection window that the peer gives: only Allow, Room and Send
 	recv   flow.Half // and the one that it is given
 	halves []*half   // that wait for the peer's connection window, in turn
@@ -30,7 +32,7 @@ type link struct {
 // newLink returns a link whose peer gets a connection window of that size.
 // With remote set, it is worth some time to send it less.
 func newLink(l *Limits, window int64, remote bool) link {
-	k := link{in: newBlocks(l), enc: encode.New(tableSize, remote), window: frame.DefaultWindow}
+	k := link{in: newBlocks(l), enc: encode.New(tableSize, remote), window: frame.DefaultWindow, most: math.MaxInt64}
 	k.send = flow.New(frame.DefaultWindow, 0, 0)
 	window = max(window, frame.DefaultWindow) // nobody can be given less
 	k.recv = flow.New(flow.Unlimited, window, window)
@@ -53,6 +55,19 @@ func (k *link) unlock(c *client) {
 		}
 		t.mu.Unlock()
 	}
+}
+
+// tooLong reports whether the peer takes no header list of those fields. It might end
+// the connection for it, with the streams of others.
+func (k *link) tooLong(fields []hpack.HeaderField) bool {
+	if k.most == math.MaxInt64 {
+		return false
+	}
+	var size int64
+	for i := range fields {
+		size += int64(fields[i].Size())
+	}
+	return size > k.most
 }
 
 // head appends a header block. mark, unless it is zero, goes into it as the
@@ -104,11 +119,12 @@ func (k *link) allow(n int64) bool {
 }
 
 // resume lets those go on that wait, as far as there is room. Each sends at
-// most a frame in its turn, so that none keeps the others waiting.
+// most a frame in its turn, so that none keeps the others waiting. Those that no credit
+// was left for are the first next time.
 func (k *link) resume() {
 	for before := int64(-1); len(k.halves) > 0 && k.send.Room() > 0 && k.send.Room() != before; {
 		before = k.send.Room()
-		for n := len(k.halves); n > 0 && len(k.halves) > 0; n-- {
+		for n := len(k.halves); n > 0 && len(k.halves) > 0 && k.send.Room() > 0; n-- {
 			h := k.halves[0]
 			k.halves[0] = nil
 			k.halves = k.halves[1:]

@@ -220,11 +220,16 @@ func (o *origin) fragment(h frame.Header, p []byte) error {
 			s.malformed()
 			return nil
 		}
+		if s.c.tooLong(fields) {
+			s.giveUp(frame.Cancel, answerTooLong)
+			return nil
+		}
 		s.note(fields)
 		s.down.finish(fields)
 		return nil
 	}
-	switch status := checkResponse(fields); {
+	status := checkResponse(fields)
+	switch {
 	case status == "" || status[0] == '1' && o.conn.in.end:
 		s.malformed()
 		return nil
@@ -233,15 +238,20 @@ func (o *origin) fragment(h frame.Header, p []byte) error {
 			s.malformed()
 			return nil
 		}
-		if o.conn.trunk == nil || len(s.c.out) < outMost { // else the client does not read, and nobody waits for it
+		if !s.c.tooLong(fields) && (o.conn.trunk == nil || len(s.c.out) < outMost) { // else the client does not read, and nobody waits for it
 			s.c.head(s.id, fields, false, 0)
 		}
 		return nil
-	case s.call != nil && !s.grpc:
+	}
+	fields = s.answered(fields)
+	if s.c.tooLong(fields) {
+		s.giveUp(frame.Cancel, answerTooLong)
+		return nil
+	}
+	if s.call != nil && !s.grpc {
 		s.status, _ = strconv.Atoi(status) // three digits
 	}
 	s.started = true
-	fields = s.answered(fields)
 	if o.conn.in.end {
 		s.note(fields)
 		s.down.ended, s.down.closed = true, true

@@ -46,6 +46,7 @@ type edge struct {
 	web      h2.Backend // net/http
 	rpc      h2.Backend // grpc-go
 	fake     h2.Backend // whoever accepts from behind: see backend
+	function h2.Backend // net/http's handler as a function of the switch's, for /function/...; nil unless servers are mixed
 	behind   net.Listener
 	upstream bool
 	handler  bool
@@ -65,6 +66,7 @@ type edge struct {
 type options struct {
 	inProcess bool // the test is about servers in this process alone
 	upstream  bool // the servers are reached by connections upstream
+	mixed     bool // grpc-go is in this process, the others upstream, and there is a function: what a connection mixes
 	handler   bool // net/http's handler is a function of the switch's
 	guards    []protocols.Guard
 	upLimits  h2.UpstreamLimits
@@ -81,6 +83,10 @@ type dialer func(ctx context.Context, next func(context.Context) (net.Conn, erro
 // more with the same servers upstream, and with net/http's as a function.
 func inBubble(t *testing.T, o options, test func(t *testing.T, e *edge)) {
 	t.Helper()
+	if o.mixed {
+		synctest.Test(t, func(t *testing.T) { test(t, newEdge(t, o)) })
+		return
+	}
 	if !o.upstream {
 		t.Run("in process", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { test(t, newEdge(t, o)) })
@@ -147,7 +153,7 @@ func newEdge(t *testing.T, o options) *edge {
 		close(e.release)
 		e.sw.Close()
 		_ = e.behind.Close()
-		for _, to := range []h2.Backend{e.web, e.rpc, e.fake} {
+		for _, to := range []h2.Backend{e.web, e.rpc, e.fake, e.function} {
 			switch to := to.(type) {
 			case *h2.Upstream:
 				to.Close()
@@ -164,7 +170,8 @@ func newEdge(t *testing.T, o options) *edge {
 
 // servers makes what the edge and its servers know each other by.
 func (e *edge) servers(o options) (web, rpc, fake net.Listener) {
-	if o.upstream {
+	inRPC := h2.NewServer(webAddr, h2.ServerOptions{Calls: true, Pings: true, Batches: o.mixed})
+	if o.upstream || o.mixed {
 		dial := func(dial func(context.Context) (net.Conn, error)) *h2.Upstream {
 			return h2.NewUpstream(h2.UpstreamConfig{Name: "test", Dial: dial, Limits: o.upLimits})
 		}
@@ -173,11 +180,15 @@ func (e *edge) servers(o options) (web, rpc, fake net.Listener) {
 		if o.upDial != nil {
 			dialFake = func(ctx context.Context) (net.Conn, error) { return o.upDial(ctx, lns[2].Dial) }
 		}
-		e.web, e.rpc, e.fake = dial(lns[0].Dial), dial(lns[1].Dial), dial(dialFake)
+		e.web, e.fake = dial(lns[0].Dial), dial(dialFake)
+		if o.mixed {
+			e.rpc, e.function = inRPC, handled(http.StripPrefix("/function", e.mux()))
+			return lns[0], inRPC, lns[2]
+		}
+		e.rpc = dial(lns[1].Dial)
 		return lns[0], lns[1], lns[2]
 	}
 	inWeb := h2.NewServer(webAddr, h2.ServerOptions{})
-	inRPC := h2.NewServer(webAddr, h2.ServerOptions{Calls: true, Pings: true})
 	inFake := h2.NewServer(webAddr, h2.ServerOptions{})
 	e.web, e.rpc, e.fake = inWeb, inRPC, inFake
 	if o.handler {
@@ -192,6 +203,8 @@ func (e *edge) route(r *h2.Request, _ *protocols.Conn) h2.Backend {
 		return nil
 	case strings.HasPrefix(r.Path, "/fake"):
 		return e.fake
+	case e.function != nil && strings.HasPrefix(r.Path, "/function/"):
+		return e.function
 	case protocols.IsGRPC(r.Method, r.Get("content-type")):
 		return e.rpc
 	}
@@ -252,6 +265,14 @@ func (e *edge) mux() http.Handler {
 		w.WriteHeader(http.StatusEarlyHints)
 		_, _ = io.WriteString(w, "hello")
 	})
+	mux.HandleFunc("/long", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Long", strings.Repeat("!", len(r.URL.RawQuery)*1000)) // not shorter when encoded
+		_, _ = io.WriteString(w, "hello")
+	})
+	mux.HandleFunc("/long-trailers", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello")
+		w.Header().Set(http.TrailerPrefix+"Long", strings.Repeat("!", 5000))
+	})
 	mux.HandleFunc("/trailers", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "hello")
 		w.Header().Set(http.TrailerPrefix+"Sum", "42")
@@ -295,6 +316,8 @@ func (s *echo) Unary(ctx context.Context, r *echov1.UnaryRequest) (*echov1.Unary
 		}
 	case "fail":
 		return nil, status.Error(codes.DataLoss, "lost")
+	case "fail at length":
+		return nil, status.Error(codes.DataLoss, strings.Repeat("!", 5000))
 	}
 	return &echov1.UnaryResponse{Message: r.GetMessage()}, nil
 }

@@ -198,20 +198,26 @@ func (h *half) pump(budget int) {
 		h.queue = h.queue[n:]
 		budget -= n
 	}
+	long := false
 	if len(h.queue) == 0 {
 		h.queue = nil
-		h.sendTail()
+		long = !h.sendTail()
 	}
 	h.to.unlock(h.s.c)
 	h.s.c.hold(len(h.queue) - before)
+	if long {
+		h.s.giveUp(frame.Cancel, headersTooLarge)
+		return
+	}
 	h.regrant()
 	h.over()
 }
 
-// sendTail sends what comes behind the queue, which is empty. The link is locked.
-func (h *half) sendTail() {
+// sendTail sends what comes behind the queue, which is empty, unless it reports that
+// these are trailers which the receiver does not take. The link is locked.
+func (h *half) sendTail() bool {
 	if h.closed {
-		return
+		return true
 	}
 	switch h.tail {
 	case tailNone:
@@ -219,13 +225,18 @@ func (h *half) sendTail() {
 		h.to.out = frame.AppendData(h.to.out, h.dest(), nil, true)
 		h.closed = true
 	case tailTrailers:
-		if list := h.s.passed(h); len(list) > 0 {
-			h.to.head(h.dest(), list, true, 0)
-		} else {
+		list := h.s.passed(h)
+		switch {
+		case len(list) == 0:
 			h.to.out = frame.AppendData(h.to.out, h.dest(), nil, true)
+		case h == &h.s.up && h.to.tooLong(list):
+			return false
+		default:
+			h.to.head(h.dest(), list, true, 0)
 		}
 		h.trailers, h.closed = nil, true
 	}
+	return true
 }
 
 // regrant gives the sender credit again, if it needs some and still has
@@ -534,6 +545,7 @@ var (
 	goingAway       = later("the server is going away")
 	overloaded      = later("too many requests wait for the server")
 	tooLong         = later("the request has waited too long for the server")
+	answerTooLong   = &refusal{http: 502, grpc: codeResourceExhausted, text: "the answer's header fields are larger than the client takes"}
 	unreachable     = &refusal{http: 502, grpc: codeUnavailable, text: "the server cannot be reached", fault: Unreachable}
 	bodyIdle        = &refusal{http: 408, grpc: codeUnavailable, text: "the request's body stands still"}
 	noAnswer        = &refusal{http: 504, grpc: codeDeadlineExceeded, text: "the server takes too long", fault: Slow}

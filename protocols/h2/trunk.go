@@ -247,6 +247,11 @@ func (t *trunk) begin(s *stream, fields []hpack.HeaderField, end bool) bool {
 		s.reply(overloaded)
 		return true
 	}
+	if t.tooLong(fields) {
+		t.mu.Unlock()
+		s.reply(headersTooLarge)
+		return true
+	}
 	s.origin, s.far = &t.origin, t.next
 	t.next += 2
 	last := t.next >= lastID
@@ -329,6 +334,8 @@ func (t *trunk) settings(p []byte) error {
 			t.enc.SetTableSize(set.Value)
 		case frame.MaxConcurrentStreams:
 			t.limit = min(set.Value, uint32(t.up.limits.Streams))
+		case frame.MaxHeaderListSize:
+			t.most = int64(set.Value)
 		case frame.InitialWindowSize:
 			if set.Value > frame.MaxWindow {
 				t.mu.Unlock()
