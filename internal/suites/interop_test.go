@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -92,7 +93,13 @@ func interopRun(t *testing.T, client string, args []string) {
 	t.Helper()
 	for _, name := range interopCases {
 		t.Run(name, func(t *testing.T) {
-			if out, err := run(t.Context(), client, append(slices.Clip(args), "--test_case="+name)...); err != nil {
+			out, err := run(t.Context(), client, append(slices.Clip(args), "--test_case="+name)...)
+			for again := 0; err != nil && again < 2 && strings.Contains(string(out), "CloseAndRecv() got error code 0, want 1"); again++ {
+				// The client cancels, then says that it has sent all. On a busy machine the server's answer
+				// to that may be there before the client looks.
+				out, err = run(t.Context(), client, append(slices.Clip(args), "--test_case="+name)...)
+			}
+			if err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
