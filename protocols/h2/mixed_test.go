@@ -208,3 +208,22 @@ func TestHeadsTooLongForTheClient(t *testing.T) {
 		}
 	})
 }
+
+// An answer whose head is far longer than the port takes costs its own stream, and not those
+// of others that share the connection.
+func TestHeadsTooLongFromAServer(t *testing.T) {
+	inBubble(t, options{mixed: true}, func(t *testing.T, e *edge) {
+		other, c := e.dial(), e.dial()
+		other.send(other.startFake(1, "/fake/other"))
+		s := e.backend()
+		c.send(c.startFake(1, "/fake/long"))
+		s.send(s.head(s.far("/fake/long"), true, ":status", "200", "long", strings.Repeat("!", 800<<10)))
+		if a := c.answer(1); a.trailer("grpc-status") != "14" {
+			t.Errorf("a head that is too long: %v", a)
+		}
+		s.send(s.head(1, false, ":status", "200", "content-type", "application/grpc"), s.head(1, true, "grpc-status", "0"))
+		if a := other.answer(1); a.trailer("grpc-status") != "0" {
+			t.Errorf("the other call: %v", a)
+		}
+	})
+}
