@@ -203,6 +203,111 @@ func TestMixedCallsOnOneConnection(t *testing.T) {
 	}
 }
 
+// One connection of grpc-go's client, which measures the network by PINGs, and one of net/http's have calls
+// that go to a gRPC server of an embedder's with a strict policy on those, to net/http, and to servers
+// elsewhere that speak HTTP/2 and HTTP/1.1; some of them are given up half-way.
+func TestMixedServersOnOneConnection(t *testing.T) {
+	t.Parallel()
+	far, behind := newServer(), localhost(t)
+	serveOn(t, far, router.Listener{Listener: behind, Plaintext: true})
+	near := &router.Server{HTTP: newServer().HTTP, GRPC: grpc.NewServer(), Log: slog.New(slog.DiscardHandler)}
+	near.Routes = []router.Route{
+		{GRPC: "oneport.echo.v1.Echo/Unary", To: reach(t, "h2c://"+behind.Addr().String(), nil)},
+		{Path: "/echo", Headers: map[string]string{"X-To": "h2"}, To: reach(t, "h2c://"+behind.Addr().String(), nil)},
+		{Path: "/echo", Headers: map[string]string{"X-To": "h1"}, To: reach(t, "http://"+behind.Addr().String(), nil)},
+	}
+	echov1.RegisterEchoServer(near.GRPC, echo{})
+	port := oneporttest.Listen(t, near)
+	cc := port.GRPC()
+	client, web := echov1.NewEchoClient(cc), sharedH2(t, port).http
+	text := strings.Repeat("x", 100<<10)
+	get(t, web, port.URL("/conn")) // before others, which would dial
+
+	open, err := client.Bidi(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func() {
+		t.Helper()
+		if err := open.Send(&echov1.BidiRequest{Message: "here"}); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := open.Recv(); err != nil || m.GetMessage() != "here" {
+			t.Fatalf("%v, %v", m, err)
+		}
+	}
+	say()
+	for range 20 { // one after the other, so that there is a PING for each
+		if _, err := client.Unary(t.Context(), &echov1.UnaryRequest{Message: text}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	gate := make(chan struct{}, 30)
+	var calls sync.WaitGroup
+	run := func(f func(ctx context.Context) error) {
+		gate <- struct{}{}
+		calls.Go(func() {
+			defer func() { <-gate }()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if err := f(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for i := range 60 {
+		run(func(ctx context.Context) error { // elsewhere
+			m, err := client.Unary(ctx, &echov1.UnaryRequest{Message: text})
+			if err != nil || m.GetMessage() != text {
+				return fmt.Errorf("unary: %d bytes, %w", len(m.GetMessage()), err)
+			}
+			return nil
+		})
+		run(func(ctx context.Context) error { // here
+			stream, err := client.Bidi(ctx)
+			if err != nil {
+				return err
+			}
+			for range 5 {
+				if err := stream.Send(&echov1.BidiRequest{Message: text}); err != nil {
+					return err
+				}
+				if m, err := stream.Recv(); err != nil || m.GetMessage() != text {
+					return fmt.Errorf("bidi: %d bytes, %w", len(m.GetMessage()), err)
+				}
+			}
+			return nil // and gives up
+		})
+		for _, to := range []string{"", "h2", "h1"} {
+			run(func(ctx context.Context) error {
+				req, err := http.NewRequestWithContext(ctx, http.MethodPost, port.URL("/echo"), strings.NewReader(text))
+				if err != nil {
+					return err
+				}
+				req.Header.Set("X-To", to)
+				res, err := web.Do(req)
+				if err != nil {
+					return fmt.Errorf("%q: %w", to, err)
+				}
+				defer res.Body.Close()
+				if i%3 == 0 {
+					return nil // gives up
+				}
+				if b, err := io.ReadAll(res.Body); err != nil || string(b) != text {
+					return fmt.Errorf("%q: %d, %d bytes, %w", to, res.StatusCode, len(b), err)
+				}
+				return nil
+			})
+		}
+	}
+	calls.Wait()
+	say()
+	if n := len(near.Conns()); n != 2 {
+		t.Errorf("%d connections, want the first two", n)
+	}
+}
+
 func TestGRPCWebIsNeverGRPC(t *testing.T) {
 	t.Parallel()
 	port := oneporttest.Start(t, newServer())

@@ -255,15 +255,11 @@ func (c *client) stray(h frame.Header) error {
 	if c.idle(h.Stream) {
 		return frame.Err(frame.ProtocolError, "a frame on an idle stream")
 	}
-	price := 1
-	if h.Type == frame.Data && h.Flags.Has(frame.EndStream) && c.closed.remove(h.Stream) {
-		price = 0 // the rest of what was refused, from a client that did not know yet
-	}
-	if err := c.annoy(price + h.Length>>12); err != nil { // a whole connection window of it: 320
-		return err
-	}
-	if price == 0 {
+	if h.Type == frame.Data && c.closed.rest(h) {
 		return nil
+	}
+	if err := c.annoy(1 + h.Length>>12); err != nil { // a whole connection window of it: 320
+		return err
 	}
 	if c.unserved(h.Stream) {
 		return nil
@@ -271,7 +267,7 @@ func (c *client) stray(h frame.Header) error {
 	if !c.closed.has(h.Stream) {
 		// Closed by both sides, or by the client: it knows.
 		c.out = frame.AppendReset(c.out, h.Stream, frame.StreamClosed)
-		c.closed.add(h.Stream)
+		c.closed.add(h.Stream, 0)
 	}
 	return nil
 }
@@ -391,7 +387,7 @@ func (c *client) streamError(id uint32, code frame.Code) error {
 		return nil
 	}
 	c.out = frame.AppendReset(c.out, id, code)
-	c.closed.add(id)
+	c.closed.add(id, int64(c.sw.limits.Window))
 	return nil
 }
 
@@ -406,28 +402,54 @@ func (s *stream) price() int {
 // ring remembers the last streams that were reset here: their clients may not
 // know yet.
 type ring struct {
-	ids  []uint32
+	list []closed
 	next int
+}
+
+// closed is a stream that was reset here, and what its client may send of it before
+// it knows: it has the credit.
+type closed struct {
+	id     uint32
+	credit int64
 }
 
 const ringSize = 128
 
-func (r *ring) add(id uint32) {
-	if len(r.ids) < ringSize {
-		r.ids = append(r.ids, id)
+func (r *ring) add(id uint32, credit int64) {
+	s := closed{id, credit}
+	if len(r.list) < ringSize {
+		r.list = append(r.list, s)
 		return
 	}
-	r.ids[r.next] = id
+	r.list[r.next] = s
 	r.next = (r.next + 1) % ringSize
 }
 
-// remove forgets a stream that nothing more comes of, and reports whether it was known.
+func (r *ring) index(id uint32) int {
+	return slices.IndexFunc(r.list, func(s closed) bool { return s.id == id })
+}
+
+func (r *ring) has(id uint32) bool { return r.index(id) >= 0 }
+
+// rest reports whether DATA is the rest of what a client has sent before it knew.
+func (r *ring) rest(h frame.Header) bool {
+	i := r.index(h.Stream)
+	if i < 0 || int64(h.Length) > r.list[i].credit {
+		return false
+	}
+	if h.Flags.Has(frame.EndStream) {
+		r.list[i] = closed{} // nothing more comes
+		return true
+	}
+	r.list[i].credit -= int64(h.Length)
+	return h.Length > 0
+}
+
+// remove forgets a stream that its client has reset, too, and reports whether it was known.
 func (r *ring) remove(id uint32) bool {
-	i := slices.Index(r.ids, id)
+	i := r.index(id)
 	if i >= 0 {
-		r.ids[i] = 0
+		r.list[i] = closed{}
 	}
 	return i >= 0
 }
-
-func (r *ring) has(id uint32) bool { return slices.Contains(r.ids, id) }

@@ -130,18 +130,21 @@ func (c *client) ping(h frame.Header, p []byte) error {
 func (c *client) sent() { c.pingsInRow, c.pingHere = 0, true }
 
 // pingBack returns the connection to the server that the client's PINGs are
-// for: the one that has sent something last, even if it takes no more streams.
+// for: the one that has sent something last, even if it takes no more streams. It is
+// none that has no streams while others have: it may forbid PINGs to clients without.
 func (c *client) pingBack() *back {
-	if c.pingTo != nil && !c.pingTo.dead {
-		return c.pingTo
+	if b := c.pingTo; b != nil && !b.dead && b.minds() {
+		return b
 	}
 	for _, b := range c.backs {
-		if b.server.pings && b.usable() {
+		if b.server.pings && b.usable() && b.minds() {
 			return b
 		}
 	}
 	return nil
 }
+
+func (b *back) minds() bool { return b.count > 0 || len(b.c.streams) == 0 }
 
 // mostPings bounds the client's PINGs that a server has not answered; it does not
 // get to see more.

@@ -108,6 +108,13 @@ func newBlocks(l *Limits) *blocks {
 	return b
 }
 
+// bear lets blocks be longer than lists may be: up to n bytes as they came, to be decoded
+// and thrown away, where the end of the connection would cost others their streams.
+func (b *blocks) bear(n int) {
+	b.maxRaw, b.maxParts = max(b.maxRaw, n), max(b.maxParts, 2*n/frame.MaxLen)
+	b.dec.SetMaxStringLength(b.maxRaw)
+}
+
 const tableSize = 4096
 
 func (b *blocks) emit(f hpack.HeaderField) {

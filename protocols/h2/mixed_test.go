@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 
 	echov1 "github.com/oneport-edge/oneport/proto/oneport/echo/v1"
 	"github.com/oneport-edge/oneport/protocols"
@@ -33,6 +35,30 @@ func TestPingsBesideABlockedServer(t *testing.T) {
 		c.wantBody(21, "200", "hello")
 		c.wantOpen()
 		c.wantOpen()
+	})
+}
+
+// A client that pings because it has streams elsewhere is not one without streams to a server that has none of them.
+func TestPingsBesideAServerWithoutStreams(t *testing.T) {
+	policy := grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second})
+	inBubble(t, options{mixed: true, grpc: []grpc.ServerOption{policy}}, func(_ *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.get(1, "/wait"), c.call(3, "Unary", &echov1.UnaryRequest{Message: "hello"}))
+		for range 20 {
+			c.wantOpen()
+			time.Sleep(time.Second + time.Millisecond)
+		}
+	})
+	inBubble(t, options{mixed: true, grpc: []grpc.ServerOption{policy}}, func(_ *testing.T, e *edge) { // which is
+		c := e.dial()
+		c.send(c.call(3, "Unary", &echov1.UnaryRequest{Message: "hello"}))
+		for range 3 {
+			c.wantOpen()
+			time.Sleep(time.Second + time.Millisecond)
+		}
+		_ = c.try(frame.AppendPing(nil, false, pingData), frame.AppendPing(nil, false, pingData))
+		time.Sleep(3 * time.Second)
+		c.wantGoAway(frame.EnhanceYourCalm)
 	})
 }
 
@@ -85,6 +111,25 @@ func TestManyRefused(t *testing.T) {
 			return ctx, &protocols.Refusal{Reason: protocols.ReasonOverloaded}
 		}
 		return ctx, nil
+	})
+	inBubble(t, options{mixed: true, guards: []protocols.Guard{no}}, func(_ *testing.T, e *edge) {
+		c := e.dial()
+		c.send(c.get(1, "/wait"))
+		for i := range uint32(100) {
+			c.send(c.start(3+2*i, "Unary"))
+			c.seen()
+			for range 5 {
+				c.send(data(3+2*i, strings.Repeat("x", 16<<10), false))
+			}
+		}
+		c.wantOpen()
+		// More than the stream's window, though, is.
+		for range 1000 {
+			if c.ended() == nil {
+				_ = c.try(data(3, strings.Repeat("x", 16<<10), false))
+			}
+		}
+		c.wantGoAway(frame.EnhanceYourCalm)
 	})
 	inBubble(t, options{mixed: true, guards: []protocols.Guard{no}}, func(_ *testing.T, e *edge) {
 		c := e.dial()
@@ -160,6 +205,25 @@ func TestHeadsTooLongForTheClient(t *testing.T) {
 		}
 		if a := c.answer(15); a.trailer("grpc-status") != "15" {
 			t.Errorf("a status: %v", a)
+		}
+	})
+}
+
+// An answer whose head is far longer than the port takes costs its own stream, and not those
+// of others that share the connection.
+func TestHeadsTooLongFromAServer(t *testing.T) {
+	inBubble(t, options{mixed: true}, func(t *testing.T, e *edge) {
+		other, c := e.dial(), e.dial()
+		other.send(other.startFake(1, "/fake/other"))
+		s := e.backend()
+		c.send(c.startFake(1, "/fake/long"))
+		s.send(s.head(s.far("/fake/long"), true, ":status", "200", "long", strings.Repeat("!", 800<<10)))
+		if a := c.answer(1); a.trailer("grpc-status") != "14" {
+			t.Errorf("a head that is too long: %v", a)
+		}
+		s.send(s.head(1, false, ":status", "200", "content-type", "application/grpc"), s.head(1, true, "grpc-status", "0"))
+		if a := other.answer(1); a.trailer("grpc-status") != "0" {
+			t.Errorf("the other call: %v", a)
 		}
 	})
 }

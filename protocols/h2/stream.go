@@ -343,7 +343,11 @@ func (s *stream) reset(code frame.Code, tell side) {
 	}
 	if tell&sideClient != 0 {
 		s.c.out = frame.AppendReset(s.c.out, s.id, code)
-		s.c.closed.add(s.id)
+		credit := int64(0)
+		if !s.up.ended {
+			credit = s.up.Credit()
+		}
+		s.c.closed.add(s.id, credit)
 	}
 	if s.down.closed && (s.up.closed || code == frame.NoError) {
 		s.end(nil)

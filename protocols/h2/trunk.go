@@ -70,6 +70,9 @@ const trunkWindow = 32 << 10
 // the streams' windows bound what a client may hold.
 const trunkConnWindow = 4 << 20
 
+// longestBlock is how long a header block may be, as it comes, before the connection ends.
+const longestBlock = 1 << 20
+
 // lastID is when a connection is replaced for want of stream ids.
 const lastID = frame.MaxStream - 2
 
@@ -78,6 +81,7 @@ func newTrunk(u *Upstream, nc net.Conn, k kind) *trunk {
 	t.attach(nc, t)
 	t.link = newLink(&u.linking, trunkConnWindow, false)
 	t.trunk = t
+	t.in.bear(longestBlock)
 	t.conn, t.server = &t.link, t
 	t.out = append(t.out, frame.Preface...)
 	t.open(
