@@ -94,7 +94,7 @@ func interopRun(t *testing.T, client string, args []string) {
 	for _, name := range interopCases {
 		t.Run(name, func(t *testing.T) {
 			out, err := run(t.Context(), client, append(slices.Clip(args), "--test_case="+name)...)
-			for again := 0; err != nil && again < 2 && strings.Contains(string(out), "CloseAndRecv() got error code 0, want 1"); again++ {
+			for again := 0; err != nil && again < 2 && strings.Contains(out, "CloseAndRecv() got error code 0, want 1"); again++ {
 				// The client cancels, then says that it has sent all. On a busy machine the server's answer
 				// to that may be there before the client looks.
 				out, err = run(t.Context(), client, append(slices.Clip(args), "--test_case="+name)...)
