@@ -12,8 +12,8 @@ import (
 	"github.com/oneport-edge/oneport/protocols/h2/frame"
 )
 
-// answerTooLong is tooLong of an answer's head or its trailers.
-func (k *link) answerTooLong(fields []protocols.Field) bool {
+// answerTooLarge is tooLarge for an answer's head or its trailers.
+func (k *link) answerTooLarge(fields []protocols.Field) bool {
 	if k.most == math.MaxInt64 {
 		return false
 	}

@@ -176,7 +176,7 @@ func (x *Exchange) Inform(status int, fields []protocols.Field) error {
 	case s == nil || s.started:
 		x.c.unlock()
 		return errGone
-	case x.c.answerTooLong(fields): // it may do without
+	case x.c.answerTooLarge(fields): // it may do without
 	case len(x.c.out) < outMost: // else the client does not read
 		x.c.sent()
 		x.c.answer(s.id, status, fields, false)
@@ -196,8 +196,8 @@ func (x *Exchange) Respond(status int, fields []protocols.Field, length int64) e
 	if s == nil || s.started {
 		return errGone
 	}
-	if x.c.answerTooLong(fields) {
-		s.giveUp(frame.Cancel, answerTooLong)
+	if x.c.answerTooLarge(fields) {
+		s.giveUp(frame.Cancel, answerTooLarge)
 		return errGone
 	}
 	s.started, x.left = true, length
@@ -307,8 +307,8 @@ func (x *Exchange) Finish(trailers []protocols.Field) error {
 	case len(trailers) == 0:
 		x.finished = true
 		s.down.finish(nil)
-	case c.answerTooLong(trailers):
-		s.giveUp(frame.Cancel, answerTooLong)
+	case c.answerTooLarge(trailers):
+		s.giveUp(frame.Cancel, answerTooLarge)
 		c.unlock()
 		c.kick()
 		return errGone

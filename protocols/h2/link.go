@@ -57,9 +57,9 @@ func (k *link) unlock(c *client) {
 	}
 }
 
-// tooLong reports whether the peer takes no header list of those fields. It might end
+// tooLarge reports whether the peer takes no header list of those fields. It might end
 // the connection for it, with the streams of others.
-func (k *link) tooLong(fields []hpack.HeaderField) bool {
+func (k *link) tooLarge(fields []hpack.HeaderField) bool {
 	if k.most == math.MaxInt64 {
 		return false
 	}

@@ -220,8 +220,8 @@ func (o *origin) fragment(h frame.Header, p []byte) error {
 			s.malformed()
 			return nil
 		}
-		if s.c.tooLong(fields) {
-			s.giveUp(frame.Cancel, answerTooLong)
+		if s.c.tooLarge(fields) {
+			s.giveUp(frame.Cancel, answerTooLarge)
 			return nil
 		}
 		s.note(fields)
@@ -238,14 +238,14 @@ func (o *origin) fragment(h frame.Header, p []byte) error {
 			s.malformed()
 			return nil
 		}
-		if !s.c.tooLong(fields) && (o.conn.trunk == nil || len(s.c.out) < outMost) { // else the client does not read, and nobody waits for it
+		if !s.c.tooLarge(fields) && (o.conn.trunk == nil || len(s.c.out) < outMost) { // else the client does not read, and nobody waits for it
 			s.c.head(s.id, fields, false, 0)
 		}
 		return nil
 	}
 	fields = s.answered(fields)
-	if s.c.tooLong(fields) {
-		s.giveUp(frame.Cancel, answerTooLong)
+	if s.c.tooLarge(fields) {
+		s.giveUp(frame.Cancel, answerTooLarge)
 		return nil
 	}
 	if s.call != nil && !s.grpc {

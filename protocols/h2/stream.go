@@ -229,7 +229,7 @@ func (h *half) sendTail() bool {
 		switch {
 		case len(list) == 0:
 			h.to.out = frame.AppendData(h.to.out, h.dest(), nil, true)
-		case h == &h.s.up && h.to.tooLong(list):
+		case h == &h.s.up && h.to.tooLarge(list):
 			return false
 		default:
 			h.to.head(h.dest(), list, true, 0)
@@ -549,7 +549,7 @@ var (
 	goingAway       = later("the server is going away")
 	overloaded      = later("too many requests wait for the server")
 	tooLong         = later("the request has waited too long for the server")
-	answerTooLong   = &refusal{http: 502, grpc: codeResourceExhausted, text: "the answer's header fields are larger than the client takes"}
+	answerTooLarge  = &refusal{http: 502, grpc: codeResourceExhausted, text: "the answer's header fields are larger than the client takes"}
 	unreachable     = &refusal{http: 502, grpc: codeUnavailable, text: "the server cannot be reached", fault: Unreachable}
 	bodyIdle        = &refusal{http: 408, grpc: codeUnavailable, text: "the request's body stands still"}
 	noAnswer        = &refusal{http: 504, grpc: codeDeadlineExceeded, text: "the server takes too long", fault: Slow}

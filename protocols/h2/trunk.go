@@ -251,7 +251,7 @@ func (t *trunk) begin(s *stream, fields []hpack.HeaderField, end bool) bool {
 		s.reply(overloaded)
 		return true
 	}
-	if t.tooLong(fields) {
+	if t.tooLarge(fields) {
 		t.mu.Unlock()
 		s.reply(headersTooLarge)
 		return true

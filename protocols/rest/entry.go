@@ -142,12 +142,12 @@ func (s *Server) settle(call *protocols.Call, rw *response, res *protocols.Resul
 	gone := call.Context().Err() != nil
 	switch {
 	case call.Settle():
-		none, abort = of(call.Refusal()), true
+		none, abort = resultOf(call.Refusal()), true
 		if res.Err == nil || errors.Is(res.Err, http.ErrAbortHandler) {
 			res.Err = errCut
 		}
 	case gone && s.impatient():
-		none = of(errGoing)
+		none = resultOf(errGoing)
 		switch {
 		case abort:
 		case rw.status == 0:
@@ -155,7 +155,7 @@ func (s *Server) settle(call *protocols.Call, rw *response, res *protocols.Resul
 		case !rw.late && !rw.whole(call):
 			abort, res.Err = true, errGoing
 		}
-	case gone && (rw.status == 0 || call.Version != "HTTP/1.1" && !rw.whole(call)):
+	case gone && (rw.status == 0 || !rw.closes && !rw.whole(call)):
 		// Of HTTP/1 clients some only have nothing more to say: what was written they may have.
 		none = result{statusClientClosed, codeCanceled}
 		if res.Err == nil || errors.Is(res.Err, http.ErrAbortHandler) {
@@ -173,7 +173,7 @@ func (s *Server) settle(call *protocols.Call, rw *response, res *protocols.Resul
 // result is what is said of a call whose handler says nothing.
 type result struct{ http, grpc int }
 
-func of(why *protocols.Refusal) (r result) {
+func resultOf(why *protocols.Refusal) (r result) {
 	r.http, _ = why.HTTP(http.Header{})
 	r.grpc, _ = why.GRPC()
 	return r

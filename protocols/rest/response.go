@@ -20,7 +20,7 @@ type response struct {
 	hijacked bool
 	late     bool // it has begun after the server's patience had ended
 	server   *Server
-	closes   bool // the server's drain is told by closing: not HTTP/2, whose connections end by themselves
+	closes   bool // HTTP/1, whose clients learn of a drain by "Connection: close"; HTTP/2 connections end by themselves
 }
 
 func (w *response) WriteHeader(status int) {

@@ -258,3 +258,34 @@ func BenchmarkEntry(b *testing.B) {
 		handler.ServeHTTP(w, r)
 	}
 }
+
+// ends hands on how calls end, as an Observer.
+type ends chan protocols.Result
+
+func (ends) Begin(*protocols.Call)                       {}
+func (e ends) End(_ *protocols.Call, r protocols.Result) { e <- r }
+
+// An HTTP/1 client that has nothing more to say has not left, whatever its version is: it gets the rest.
+func TestHalfClosedClientsHaveNotLeft(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"HTTP/1.0", "HTTP/1.1"} {
+		ended := make(ends, 1)
+		base, _, _ := serve(t, rest.Options{Observers: []protocols.Observer{ended}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "begun")
+			http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			io.WriteString(w, " and done")
+		})})
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, "GET / "+version+"\r\nHost: x\r\n\r\n")
+		c.(*net.TCPConn).CloseWrite()
+		answer, _ := io.ReadAll(c)
+		c.Close()
+		if res := <-ended; res.Status != http.StatusOK || res.Err != nil || !strings.Contains(string(answer), " and done") {
+			t.Errorf("%s: status %d, %v, %q", version, res.Status, res.Err, answer)
+		}
+	}
+}

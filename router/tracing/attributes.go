@@ -142,8 +142,7 @@ func of(call *protocols.Call) []attribute.KeyValue {
 		return []attribute.KeyValue{attribute.String(rpcSystem, grpcSystem), attribute.String(rpcMethod, grpcMethod(call))}
 	}
 	m := method(call.Method)
-	attrs := make([]attribute.KeyValue, 0, 4)
-	attrs = append(attrs, attribute.String(httpMethod, m), attribute.String(urlPath, text(call.Path)))
+	attrs := []attribute.KeyValue{attribute.String(httpMethod, m), attribute.String(urlPath, text(call.Path))}
 	if m == other {
 		attrs = append(attrs, attribute.String(httpOriginal, text(call.Method)))
 	}
@@ -171,7 +170,7 @@ func serverOf(name string) []attribute.KeyValue {
 	if host == "" {
 		host = u.Path // a socket
 	}
-	attrs := append(make([]attribute.KeyValue, 0, 2), attribute.String(serverAddress, text(host)))
+	attrs := []attribute.KeyValue{attribute.String(serverAddress, text(host))}
 	if port > 0 {
 		attrs = append(attrs, attribute.Int(serverPort, port))
 	}
